@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * flow.h - the user side of the flow table: bulk lookup, insert, free.
+ *
+ * kern/flow.h is the layout and the read protocol; this is who writes.  Any worker may insert, change or free
+ * any record: a writer holds the locks of the (at most two) buckets concerned, lowest address first, for a few
+ * stores.  Lookups take no lock.
+ *
+ *     free ──insert──► live ──free──► quarantined (MR_FLOW_QUARANTINE_MS) ──► free
+ */
+#ifndef MR_CORE_FLOW_H
+#define MR_CORE_FLOW_H
+
+#include "core/error.h"
+#include "kern/flow.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MR_FLOW_QUARANTINE_MS 20
+
+struct mr_flows;
+
+/* Names a record: bit 31 = IPv6; below it bucket * MR_FLOW_WAYS + way, or (bit 30) an overflow slot.  MR_FLOW_NONE = none. */
+typedef uint32_t mr_flow_ref;
+#define MR_FLOW_NONE UINT32_MAX
+
+struct mr_flows_options {
+	uint32_t capacity4; /* records to hold; buckets are sized so that this many fit at <= 80 % */
+	uint32_t capacity6;
+	uint64_t seed;      /* of the hash; random unless a test wants otherwise */
+	bool want_huge;
+	void *memory4;      /* given memory (a mapped BPF array), NULL = allocate; sizes by mr_flows_bytes4/6 */
+	void *memory6;
+};
+
+struct mr_flows_usage {
+	uint64_t live4, live6, overflow4, overflow6;
+	uint64_t slots4, slots6;
+	uint64_t bytes; /* of memory */
+	bool huge;
+};
+
+/* -ENOMEM, -EINVAL.  Threads: control. */
+int mr_flows_create(const struct mr_flows_options *opt, struct mr_flows **out, struct mr_error *e);
+void mr_flows_destroy(struct mr_flows *t); /* NULL allowed */
+size_t mr_flows_bytes4(uint32_t capacity4);
+size_t mr_flows_bytes6(uint32_t capacity6);
+uint64_t mr_flows_seed(const struct mr_flows *t);
+void mr_flows_usage(const struct mr_flows *t, struct mr_flows_usage *out);
+
+/*
+ * Looks up n (<= 64) keys whose hashes are known (mr_flow_hash4(key, seed), kern/flow.h).  rec[i] points at the live record or
+ * is NULL; copy[i], where copy is not NULL, holds a consistent copy of the record taken under its sequence number.
+ * Returns a bit mask of hits.  Buckets and records are prefetched.  Threads: any, no lock.
+ */
+uint64_t mr_flows_lookup4(const struct mr_flows *t, const struct mr_key4 *key, const uint64_t *hash, unsigned n,
+                          struct mr_flow4 **rec, struct mr_flow4 *copy);
+uint64_t mr_flows_lookup6(const struct mr_flows *t, const struct mr_key6 *key, const uint64_t *hash, unsigned n,
+                          struct mr_flow6 **rec, struct mr_flow6 *copy);
+
+/*
+ * Inserts a record for key with the given state and rewrite (st->seq is ignored).  0 and *ref; -EEXIST and *ref of the one that
+ * is there; -ENOSPC when both buckets and the overflow are full.  Threads: any.
+ */
+int mr_flows_insert4(struct mr_flows *t, const struct mr_key4 *key, uint64_t hash, const struct mr_rewrite4 *rw,
+                     const struct mr_flow_state *st, uint32_t now_ms, mr_flow_ref *ref);
+int mr_flows_insert6(struct mr_flows *t, const struct mr_key6 *key, uint64_t hash, const struct mr_rewrite6 *rw,
+                     const struct mr_flow_state *st, uint32_t now_ms, mr_flow_ref *ref);
+
+/* Replaces ingress, rewrite, flags, nexthop, generation and effects of a live record that still belongs to `session`; counters,
+ * session and last_seen stay.  -ESTALE when it does not.  Threads: any. */
+int mr_flows_decide4(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint8_t ingress, const struct mr_rewrite4 *rw,
+                     uint16_t flags, uint16_t nexthop, uint16_t generation, uint16_t effects);
+int mr_flows_decide6(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint8_t ingress, const struct mr_rewrite6 *rw,
+                     uint16_t flags, uint16_t nexthop, uint16_t generation, uint16_t effects);
+/* Clears MR_FLOW_DECIDED and MR_FLOW_OFFLOAD: the next packet is decided again.  Threads: any. */
+void mr_flows_undecide(struct mr_flows *t, mr_flow_ref ref, uint32_t session);
+
+/* Frees a record that still belongs to `session` (0 = any).  -ESTALE when it does not.  The slot is quarantined.  Threads: any. */
+int mr_flows_free(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint32_t now_ms);
+
+/* The state of a live record, for counters and last_seen (fields are read and added to with atomics); NULL when free. */
+struct mr_flow_state *mr_flows_state(const struct mr_flows *t, mr_flow_ref ref);
+const struct mr_flow4 *mr_flows_record4(const struct mr_flows *t, mr_flow_ref ref);
+const struct mr_flow6 *mr_flows_record6(const struct mr_flows *t, mr_flow_ref ref);
+mr_flow_ref mr_flows_ref4(const struct mr_flows *t, const struct mr_flow4 *rec);
+mr_flow_ref mr_flows_ref6(const struct mr_flows *t, const struct mr_flow6 *rec);
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * millrace/option.h - configuration by table.
+ *
+ * Every object of the configuration is described by one table of struct mr_option: key, type, unit, range,
+ * default and a line of help.  From the table come the parser, the error sentences (FILE:LINE:COLUMN: path:
+ * what is wrong and what is wanted), `millrace help config`, the JSON schema and the reference page.
+ *
+ *     static const struct mr_option limit_options[] = {
+ *         MR_OPT_RATE("rate", struct limit, rate_per_s, .required = true, .help = "packets a second let through"),
+ *         MR_OPT_END };
+ *
+ * A table describes a C struct; values land at their offsets.  Memory the reader allocates for values (strings,
+ * lists) belongs to the arena of the configuration it was read for and lives exactly as long.
+ */
+#ifndef MILLRACE_OPTION_H
+#define MILLRACE_OPTION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Where something stands in its file; line and column count from 1; line 0 = nowhere (a default). */
+struct mr_position {
+	uint32_t line;
+	uint32_t column;
+};
+
+struct mr_prefix {
+	uint8_t family; /* 4 or 6; 0 = unset */
+	uint8_t len;    /* prefix length */
+	uint8_t addr[16]; /* network order; IPv4 in the first 4 bytes; host bits are 0 */
+};
+
+struct mr_range {
+	uint32_t lo;
+	uint32_t hi; /* inclusive */
+};
+
+/* A list of prefixes, given inline, or `$name` for a set (then `set` is its name and items are the set's). */
+struct mr_prefix_list {
+	const char *set; /* NULL = inline */
+	struct mr_prefix *items;
+	uint32_t cnt;
+	struct mr_position at;
+};
+
+struct mr_range_list {
+	struct mr_range *items; /* sorted, merged */
+	uint32_t cnt;
+	struct mr_position at;
+};
+
+struct mr_string_list {
+	const char **items;
+	struct mr_position *at;
+	uint32_t cnt;
+};
+
+/* One (type, code) of ICMP; code -1 = any. */
+struct mr_icmp_type {
+	uint8_t type;
+	int16_t code;
+};
+struct mr_icmp_list {
+	struct mr_icmp_type *items;
+	uint32_t cnt;
+	struct mr_position at;
+};
+
+enum mr_option_type {
+	MR_TYPE_END = 0,
+	MR_TYPE_BOOL,         /* bool */
+	MR_TYPE_UINT,         /* uint64_t; suffixes k, M, G (powers of 1000) and Ki, Mi, Gi */
+	MR_TYPE_BYTES,        /* uint64_t; as UINT, plus B */
+	MR_TYPE_DURATION,     /* uint64_t nanoseconds; "2s", "500ms", "10us", "5m", "2h"; a bare number is refused */
+	MR_TYPE_RATE,         /* uint64_t a second; "1kpps", "2Mbps"; the table's unit says which */
+	MR_TYPE_STRING,       /* const char * */
+	MR_TYPE_NAME,         /* const char *; letters, digits, - and _; the identity of something */
+	MR_TYPE_ENUM,         /* int; .values lists the words, index = value */
+	MR_TYPE_PREFIX,       /* struct mr_prefix */
+	MR_TYPE_ADDRESS,      /* struct mr_prefix with the full length */
+	MR_TYPE_PREFIX_LIST,  /* struct mr_prefix_list; scalar, sequence or $set */
+	MR_TYPE_PORT_LIST,    /* struct mr_range_list; 22, "8000-8100", or a sequence of both */
+	MR_TYPE_PROTO_LIST,   /* struct mr_range_list; tcp, udp, icmp, icmp6, gre, esp, sctp, 0-255 */
+	MR_TYPE_ICMP_LIST,    /* struct mr_icmp_list; echo-request, "3/4", 8, ... */
+	MR_TYPE_ETHERTYPE_LIST, /* struct mr_range_list; ip, ip6, arp, 0x88cc */
+	MR_TYPE_UINT_LIST,    /* struct mr_range_list; numbers and ranges within min..max */
+	MR_TYPE_TCP_FLAGS,    /* struct mr_tcp_flags; "syn", "syn/syn,ack" (set / of mask) */
+	MR_TYPE_CORES,        /* struct mr_range_list; "2-3" or [ 2, 4 ]; order kept, not merged */
+	MR_TYPE_STRING_LIST,  /* struct mr_string_list; scalar or sequence of scalars */
+	MR_TYPE_OBJECT,       /* a struct inline at the offset, described by .table */
+	MR_TYPE_LIST,         /* struct mr_object_list of structs described by .table */
+	MR_TYPE_MAP,          /* as LIST, keyed: the key lands in the first member (const char *name) */
+	MR_TYPE_NODE,         /* const struct mr_node *: unread, for a stage or a hand-written reader */
+};
+
+struct mr_tcp_flags {
+	uint8_t set;  /* must be set */
+	uint8_t mask; /* are looked at; 0 = unset */
+};
+
+struct mr_object_list {
+	void *items; /* cnt structs of the element size, in file order */
+	struct mr_position *at;
+	uint32_t cnt;
+};
+
+struct mr_option {
+	const char *key;
+	enum mr_option_type type;
+	uint32_t offset;        /* into the struct */
+	uint32_t seen_offset;   /* of a bool set to true when the key is given; 0 = none */
+	const char *unit;       /* for help: "packets/s", "bytes" */
+	uint64_t min, max;      /* numbers, durations, rates; max 0 = none */
+	const char *fallback;   /* the default, as written in YAML; NULL = zero / empty */
+	bool required;
+	const char *const *values;      /* ENUM: words, NULL-terminated */
+	const struct mr_option *table;  /* OBJECT, LIST, MAP: of the element */
+	uint32_t element_bytes;         /* LIST, MAP: sizeof the element; OBJECT: sizeof the struct */
+	uint32_t at_offset;             /* of a struct mr_position in the element that receives where it stands; 0 = none */
+	const char *help;       /* one line */
+};
+
+#define MR_OPT(k, t, s, m, ...) { .key = (k), .type = (t), .offset = offsetof(s, m), __VA_ARGS__ }
+#define MR_OPT_END { .key = NULL, .type = MR_TYPE_END }
+
+struct mr_node; /* a piece of the YAML file with its position */
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * flow.h - the flow table as it lies in memory, shared by the kernel tier and user space.
+ *
+ * The table is an array of buckets.  A bucket is one 64-byte head (tags) followed by MR_FLOW_WAYS records.
+ * An IPv4 record is one cache line, an IPv6 record two; each family has its own array of buckets.
+ *
+ *     bucket:  head   { tag[8], seq lock word, spill }          64 bytes
+ *              record 0 { key | seq | what to do | counters }   64 (v4) or 128 (v6) bytes
+ *              ...
+ *              record 7
+ *
+ * A key hashes to 64 bits: a primary bucket, a secondary bucket and a 16-bit tag that is never 0.  Records
+ * live in either bucket; what neither can hold lives in a small overflow that only user space knows.
+ *
+ * Readers take no lock: read seq (even), copy the record, read seq again; a change in between means retry.
+ * Writers hold the bucket's lock word, make seq odd, write, make it even.  A record that is freed keeps its
+ * seq (it only ever grows) and is quarantined before its slot is used again, so a reader that holds a copy
+ * never applies another flow's rewrite.
+ *
+ * The memory is either a BPF array map with BPF_F_MMAPABLE (value = one bucket) or plain huge pages.
+ */
+#ifndef MR_KERN_FLOW_H
+#define MR_KERN_FLOW_H
+
+#include "abi.h"
+
+#define MR_FLOW_WAYS 8
+
+/*
+ * Keys.  `ingress` is not part of the key: it is not hashed and not compared.  In a record it names the
+ * (interface, pipeline) pair the stored decision was made for; a packet that arrives by another pair is
+ * decided again.  In a lookup key it is 0.
+ *
+ * Ports of ICMP queries: a request has sport = identifier, dport = request type; a reply has
+ * sport = request type, dport = identifier, so that reversing a key is swapping its ends.
+ * Protocols without ports have both 0.
+ */
+struct mr_key4 {
+	__u16 zone;
+	__u8 proto;
+	__u8 ingress;
+	__be32 saddr_be;
+	__be32 daddr_be;
+	__be16 sport_be;
+	__be16 dport_be;
+};
+
+struct mr_key6 {
+	__u16 zone;
+	__u8 proto;
+	__u8 ingress;
+	__be16 sport_be;
+	__be16 dport_be;
+	__be32 saddr_be[4];
+	__be32 daddr_be[4];
+};
+
+_Static_assert(sizeof(struct mr_key4) == 16, "v4 key");
+_Static_assert(sizeof(struct mr_key6) == 40, "v6 key");
+
+/* Record flags. */
+#define MR_FLOW_DECIDED (1u << 0)  /* the decision below may be applied to every packet of this key */
+#define MR_FLOW_OFFLOAD (1u << 1)  /* the kernel tier may apply it */
+#define MR_FLOW_REPLY (1u << 2)    /* this record is the session's reverse direction */
+#define MR_FLOW_SNAT (1u << 3)     /* the rewrite changes source address or port */
+#define MR_FLOW_DNAT (1u << 4)     /* the rewrite changes destination address or port */
+#define MR_FLOW_CLOSING (1u << 5)  /* this direction has seen FIN or RST: user space only */
+#define MR_FLOW_NO_TTL (1u << 6)   /* TTL / hop limit stays as it is (bump in the wire, back) */
+
+/*
+ * The stored rewrite.  New addresses and ports are complete (unchanged ones are repeated), so that applying
+ * is a plain store; the deltas are one's complement differences (RFC 1624) of what changes:
+ * l3_delta covers the addresses (IPv4 header checksum), l4_delta addresses and ports (TCP, UDP, ICMPv6).
+ */
+struct mr_rewrite4 {
+	__be32 saddr_be;
+	__be32 daddr_be;
+	__be16 sport_be;
+	__be16 dport_be;
+	__u16 l3_delta;
+	__u16 l4_delta;
+};
+
+struct mr_rewrite6 {
+	__be32 saddr_be[4];
+	__be32 daddr_be[4];
+	__be16 sport_be;
+	__be16 dport_be;
+	__u16 l4_delta;
+	__u16 reserved;
+};
+
+_Static_assert(sizeof(struct mr_rewrite4) == 16, "v4 rewrite");
+_Static_assert(sizeof(struct mr_rewrite6) == 40, "v6 rewrite");
+
+/* What both families' records share, after key and rewrite. */
+struct mr_flow_state {
+	__u32 seq;          /* even: stable; odd: being written.  Only ever grows. */
+	__u16 flags;        /* MR_FLOW_* */
+	__u16 nexthop;      /* slot of struct mr_nexthop */
+	__u32 session;      /* index of the session in user space; 0 = none */
+	__u32 last_seen_ms; /* low 32 bits of CLOCK_MONOTONIC in ms */
+	__u64 bytes;        /* frame bytes, added with atomics: two CPUs may meet on one record */
+	__u32 packets;      /* wraps; folded into the session's total by the sweep */
+	__u16 generation;   /* configuration generation the decision belongs to */
+	__u16 effects;      /* per-packet effects (counters, meters); 0 = none */
+};
+
+_Static_assert(sizeof(struct mr_flow_state) == 32, "flow state");
+
+struct mr_flow4 {
+	struct mr_key4 key;
+	struct mr_rewrite4 rewrite;
+	struct mr_flow_state st;
+} __attribute__((aligned(64)));
+
+struct mr_flow6 {
+	struct mr_key6 key;
+	struct mr_rewrite6 rewrite;
+	struct mr_flow_state st;
+	__u64 reserved[2];
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct mr_flow4) == 64, "a v4 record is one cache line");
+_Static_assert(sizeof(struct mr_flow6) == 128, "a v6 record is two cache lines");
+
+struct mr_bucket_head {
+	__u16 tag[MR_FLOW_WAYS]; /* 0 = free (or quarantined) */
+	__u32 lock;              /* writers only: 0 free, 1 held */
+	__u32 spill;             /* keys whose primary bucket is this one and that live elsewhere; 0: a miss ends here */
+	__u32 freed_ms[MR_FLOW_WAYS]; /* when a free slot was freed (quarantine); 0 = never used */
+	__u8 reserved[8];
+};
+
+_Static_assert(sizeof(struct mr_bucket_head) == 64, "bucket head is one cache line");
+
+struct mr_bucket4 {
+	struct mr_bucket_head head;
+	struct mr_flow4 rec[MR_FLOW_WAYS];
+};
+
+struct mr_bucket6 {
+	struct mr_bucket_head head;
+	struct mr_flow6 rec[MR_FLOW_WAYS];
+};
+
+_Static_assert(sizeof(struct mr_bucket4) == 576, "v4 bucket");
+_Static_assert(sizeof(struct mr_bucket6) == 1088, "v6 bucket");
+
+/* ---- next hops ------------------------------------------------------------------------------------------ */
+
+enum mr_nexthop_kind {
+	MR_NH_NONE = 0,   /* slot not in use: the packet goes to the stage tier */
+	MR_NH_WIRE = 1,   /* out of `egress`, the Ethernet header as it is (bump in the wire) */
+	MR_NH_BACK = 2,   /* out of the ingress interface, MACs swapped */
+	MR_NH_KERNEL = 3, /* to the kernel stack, as received on the ingress interface */
+	MR_NH_ROUTED = 4, /* out of `egress`, MACs written, TTL decremented */
+};
+
+enum mr_encap_kind {
+	MR_ENCAP_NONE = 0,
+	MR_ENCAP_IP4 = 1, /* outer IPv4, protocol 4 or 41 by the inner family (RFC 2003, RFC 4213) */
+	MR_ENCAP_IP6 = 2, /* outer IPv6, next header 4 or 41 (RFC 2473) */
+	MR_ENCAP_GUE4 = 3, /* outer IPv4 + UDP + GUE variant 1 (inner IP directly after UDP) */
+	MR_ENCAP_GUE6 = 4, /* outer IPv6 + UDP (zero checksum, RFC 6935) + GUE variant 1 */
+};
+
+#define MR_NH_PUSH_VLAN (1u << 0)
+#define MR_NH_POP_VLAN (1u << 1)
+
+/* One next hop, shared by any number of flows: changing a MAC is one update for all of them. */
+struct mr_nexthop {
+	__u32 seq;       /* as in mr_flow_state */
+	__u8 kind;       /* enum mr_nexthop_kind */
+	__u8 flags;      /* MR_NH_* */
+	__u8 encap;      /* enum mr_encap_kind */
+	__u8 egress;     /* interface id */
+	__u32 ifindex;   /* of egress */
+	__u16 mtu;       /* of the egress link, bytes of L3 packet */
+	__u16 vlan_tci;  /* with MR_NH_PUSH_VLAN */
+	__u8 dmac[6];
+	__u8 smac[6];
+	__u16 outer_dport; /* GUE: UDP destination port, host order */
+	__u8 outer_ttl;
+	__u8 reserved0;
+	__be32 outer_saddr_be[4]; /* IPv4 uses [0] */
+	__be32 outer_daddr_be[4];
+	__u16 generation;
+	__u8 reserved[62];
+};
+
+_Static_assert(sizeof(struct mr_nexthop) == 128, "next hop is two cache lines");
+
+#endif
