@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * interface.h - one configured interface from opening to closing, whatever stands behind it.
+ *
+ *     absent ──open──► up ◄──link──► down
+ *        ▲              │ device deleted
+ *        └──────────────┘   (control tries again when the device is back)
+ *
+ * Control opens and closes; workers only call the queue operations of millrace/interface.h.  A queue is taken away from
+ * its worker (a new plan, one epoch) before control closes it.
+ */
+#ifndef MR_CORE_INTERFACE_H
+#define MR_CORE_INTERFACE_H
+
+#include "core/config.h"
+#include "core/error.h"
+#include "core/frames.h"
+#include "millrace/interface.h"
+
+enum mr_interface_kind { MR_INTERFACE_XSK, MR_INTERFACE_PCAP, MR_INTERFACE_MEMORY };
+
+/* What was got, for show, check and the ready line. */
+struct mr_interface_info {
+	const char *name;          /* configuration name */
+	char device[64];           /* "" for files */
+	char driver[32];           /* ethtool driver name */
+	enum mr_interface_kind kind;
+	enum mr_mode mode;         /* as bound: ZEROCOPY, COPY or GENERIC (never AUTO) */
+	char mode_why[160];        /* why not the next better one; "" = it is the best */
+	uint32_t ifindex;
+	uint32_t mtu;
+	uint8_t mac[6];
+	uint16_t queue_cnt;        /* queues with a socket */
+	uint16_t device_queue_cnt; /* rx queues the device has */
+	int numa_node;
+	bool up;                   /* operational state, as last told */
+};
+
+/* What the runtime lends to every interface. */
+struct mr_interface_env {
+	struct mr_frames *frames;
+	/* magazine of the worker that will serve a queue; the queue keeps it */
+	struct mr_magazine *(*magazine)(void *ctx, unsigned queue_idx);
+	void *ctx;
+	const char *instance;
+};
+
+/*
+ * Opens: checks the device (exists, up, MTU fits the frame, mode), loads kern/steer.bpf.c with nothing steered yet, binds one
+ * socket a queue in the best allowed mode, fills the fill rings, enters the sockets into the XSKMAP and attaches the program.
+ * Nothing is left behind on failure.  id is 1..MR_MAX_INTERFACES.
+ * Errors: -ENODEV (no such device), -ENETDOWN, -EMSGSIZE (MTU over the frame), -EOPNOTSUPP (mode), -EBUSY (another XDP program
+ * or a socket on the queue; the sentence names it), -EPERM, -ENOMEM.  Threads: control.
+ */
+int mr_interface_open(const struct mr_config_interface *c, unsigned id, const struct mr_interface_env *env,
+                      struct mr_interface **out, struct mr_error *e);
+/* Detaches, closes sockets, unmaps rings, reclaims frames.  NULL allowed.  No worker may use its queues.  Threads: control. */
+void mr_interface_close(struct mr_interface *i);
+
+const struct mr_interface_info *mr_interface_info(const struct mr_interface *i);
+unsigned mr_interface_queue_cnt(const struct mr_interface *i);
+struct mr_queue *mr_interface_queue(struct mr_interface *i, unsigned queue_idx);
+
+/* The steering of an AF_XDP interface (core/steer.h); NULL for files. */
+struct mr_steer *mr_interface_steer(struct mr_interface *i);
+
+/* Refreshes kernel statistics into the queues' counters and link state into info.  Threads: control. */
+void mr_interface_poll(struct mr_interface *i);
+/* True once the device is gone (deleted, or its sockets report ENXIO/ENETDOWN for good). */
+bool mr_interface_gone(const struct mr_interface *i);
+
+/* Checks what mr_interface_open() would check, touching nothing, for `millrace check`. */
+int mr_interface_check(const struct mr_config_interface *c, uint32_t frame_bytes, struct mr_interface_info *out, struct mr_error *e);
+
+#endif

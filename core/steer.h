@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * steer.h - which packets of an interface come up: match and except entries as bitmaps.
+ *
+ * The same compiled tables serve kern/steer.bpf.c (maps) and user space (mr_steer_classify(): capture files, and finding the
+ * pipeline of a packet whose flow is not known).
+ *
+ * Evaluation: entries are numbered in pipeline order, a pipeline's `except` entries before its `match` entries.  Each field
+ * looks up the set of entries it satisfies; the sets are and-ed; the lowest entry left wins.  When it is an except entry, its whole
+ * pipeline is struck out and the next lowest looked at.  No entry left: the packet stays with the kernel.
+ *
+ * A fragment that is not first has no ports: an entry with a port condition matches it when the rest does, so that all
+ * fragments of an address pair come up together (DESIGN: Fragments).  A port condition never matches a protocol without ports.
+ */
+#ifndef MR_CORE_STEER_H
+#define MR_CORE_STEER_H
+
+#include "core/config.h"
+#include "core/error.h"
+#include "kern/parse.h"
+
+/* One interface's entries, in the order of its pipelines. */
+struct mr_steer_entry {
+	const struct mr_config_match *match; /* NULL: matches every frame (`match: all`) */
+	uint8_t pipeline;                    /* 0.. MR_MAX_PIPELINES-1, ascending over entries */
+	bool except;
+};
+
+struct mr_steer_table; /* compiled, immutable */
+struct mr_steer;       /* the loaded program of one interface */
+
+/* Compiles.  -E2BIG (more than MR_STEER_ENTRIES entries or too many prefixes, sentence says which), -ENOMEM. */
+int mr_steer_compile(const struct mr_steer_entry *entry, unsigned cnt, struct mr_steer_table **out, struct mr_error *e);
+void mr_steer_table_free(struct mr_steer_table *t);
+
+/* The pipeline of a parsed frame, or -1.  Equal to what the kernel side does, proven by test.  Threads: any. */
+int mr_steer_classify(const struct mr_steer_table *t, const struct mr_parsed *p, const void *frame);
+/* True when the pipeline of a packet is a function of its flow key alone (no entry looks at vlan or ethertype-only things). */
+bool mr_steer_key_only(const struct mr_steer_table *t);
+
+struct mr_steer_options {
+	const char *instance;
+	unsigned interface_id;
+	bool generic;         /* attached in generic mode: handed-back frames carry the shim */
+	uint64_t shim_cookie; /* random, never guessable from outside: only frames with it are stripped and passed */
+};
+
+/* Loads the program with an empty table (everything passes).  Threads: control. */
+int mr_steer_load(const struct mr_steer_options *opt, struct mr_steer **out, struct mr_error *e);
+void mr_steer_unload(struct mr_steer *s);
+int mr_steer_prog_fd(const struct mr_steer *s);
+int mr_steer_xskmap_fd(const struct mr_steer *s);
+/* Puts a table in force, without detaching; in force for every packet when it returns.  On failure the old one stays. */
+int mr_steer_apply(struct mr_steer *s, const struct mr_steer_table *t, struct mr_error *e);
+
+/* Packets since load, summed over CPUs. */
+struct mr_steer_counters {
+	uint64_t steered;     /* sent to a socket */
+	uint64_t no_socket;   /* matched, but the queue has no socket: passed to the kernel */
+	uint64_t passed;      /* matched nothing: left with the kernel */
+	uint64_t unparsed;    /* malformed frames among those (which pipeline they would match cannot be told) */
+	uint64_t handed_back; /* shim stripped and passed */
+};
+int mr_steer_read_counters(const struct mr_steer *s, struct mr_steer_counters *out);
+
+#endif
