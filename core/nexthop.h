@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * nexthop.h - the slots that decisions point at.  One change here moves any number of flows.
+ *
+ * Slots 1..MR_MAX_INTERFACES are the wires: slot i sends out of interface i with the frame as it is.
+ */
+#ifndef MR_CORE_NEXTHOP_H
+#define MR_CORE_NEXTHOP_H
+
+#include "kern/flow.h"
+#include <stdint.h>
+
+#define MR_NEXTHOP_BACK (MR_MAX_INTERFACES + 1)
+#define MR_NEXTHOP_KERNEL (MR_MAX_INTERFACES + 2)
+#define MR_NEXTHOP_FIRST_FREE (MR_MAX_INTERFACES + 3)
+
+struct mr_nexthops;
+
+struct mr_nexthops *mr_nexthops_create(void); /* with BACK and KERNEL set; NULL = no memory */
+void mr_nexthops_destroy(struct mr_nexthops *t);
+/* Sets a slot under its sequence number.  Threads: control. */
+void mr_nexthops_set(struct mr_nexthops *t, uint16_t slot, const struct mr_nexthop *nh);
+/* A consistent copy.  Threads: any, no lock. */
+void mr_nexthops_get(const struct mr_nexthops *t, uint16_t slot, struct mr_nexthop *out);
+
+#endif

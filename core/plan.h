@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * plan.h - a configuration made ready to run: numbers instead of names, one immutable object for all workers.
+ *
+ *     struct mr_config ─mr_plan_create─► struct mr_plan ─published─► workers ─next plan, one epoch─► mr_plan_destroy
+ *
+ * A worker takes the plan pointer at the start of a loop and uses no other during it.  The only things in a plan that change are
+ * the effects table (append-only) and the queue pointers' presence: a queue that goes away comes with a new plan.
+ */
+#ifndef MR_CORE_PLAN_H
+#define MR_CORE_PLAN_H
+
+#include "core/config.h"
+#include "core/effects.h"
+#include "core/handback.h"
+#include "core/interface.h"
+#include "core/nexthop.h"
+#include "core/stats.h"
+#include "core/steer.h"
+#include "kern/abi.h"
+#include "millrace/stage.h"
+
+#define MR_PLAN_STAGES 64    /* stages of a configuration */
+#define MR_PIPELINE_STAGES 16 /* stages of a pipeline */
+
+struct mr_plan_stage {
+	const char *name;
+	const struct mr_stage_type *type;
+	void *self;              /* the instance */
+	void *options;
+	uint8_t session_offset;  /* its private bytes in mr_session.priv */
+	const struct mr_config_stage *config;
+};
+
+struct mr_plan_pipeline {
+	const char *name;
+	uint8_t stage_cnt;
+	uint8_t stage[MR_PIPELINE_STAGES]; /* index into plan.stages, in order */
+	uint8_t to_kind;                   /* enum mr_to_kind */
+	uint8_t to_interface;              /* id, with MR_TO_INTERFACE */
+	uint8_t state;                     /* enum mr_state_kind */
+	uint16_t nexthop;                  /* slot of where the pipeline ends */
+	const struct mr_config_pipeline *config;
+};
+
+/* One interface as the workers see it.  queue_cnt 0: absent or down. */
+struct mr_plan_interface {
+	const char *name;                  /* NULL = id not used */
+	uint16_t zone;
+	uint16_t queue_cnt;
+	struct mr_queue **queue;           /* [queue_cnt] */
+	struct mr_handback *handback;      /* NULL for files: `kernel` is then a counted drop */
+	struct mr_steer_table *steer;      /* classification in user space */
+	bool key_only;                     /* mr_steer_key_only(steer) */
+	uint8_t pipeline_cnt;
+	uint8_t pipeline[MR_MAX_PIPELINES]; /* steer pipeline number -> index into plan.pipelines */
+	uint8_t ingress[MR_MAX_PIPELINES];  /* steer pipeline number -> ingress pair */
+	uint8_t ingress_none;               /* ingress pair for "no pipeline" */
+};
+
+/* What an ingress pair stands for. */
+struct mr_plan_ingress {
+	uint8_t interface_id; /* 0 = not of this plan */
+	uint8_t pipeline;     /* index into plan.pipelines; 0xff = none */
+};
+
+struct mr_plan {
+	uint16_t generation;   /* 1..65535, wraps past 0 */
+	uint64_t serial;       /* never wraps; what `show` calls generation */
+	unsigned worker_cnt;
+	const struct mr_config *config; /* owned */
+	struct mr_plan_interface interface[MR_MAX_INTERFACES + 1]; /* by id */
+	struct mr_plan_ingress ingress[MR_STATS_INGRESS];
+	uint8_t pipeline_cnt;
+	struct mr_plan_pipeline pipeline[MR_MAX_PIPELINES];
+	uint8_t stage_cnt;
+	struct mr_plan_stage stage[MR_PLAN_STAGES];
+	struct mr_effects *effects;
+	struct mr_nexthops *nexthops; /* borrowed from the runtime */
+};
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * runtime.h - the program in the middle: owns everything, on one thread (control).
+ *
+ *     main ─► mr_runtime_create(file) ─► mr_runtime_run() ─── signals, control socket, link events, timer ───► destroy
+ *
+ * Control opens interfaces, makes plans, publishes them to the workers and answers questions.  Only control calls what is here.
+ */
+#ifndef MR_CORE_RUNTIME_H
+#define MR_CORE_RUNTIME_H
+
+#include "core/worker.h"
+#include <time.h>
+
+struct mr_control;
+struct mr_links;
+
+struct mr_runtime_options {
+	const char *path;     /* configuration file */
+	const char *instance; /* --name; "default" */
+	const char *socket;   /* NULL = /run/millrace/INSTANCE.sock */
+	bool no_control;      /* tests */
+};
+
+/* One configured interface over its whole life; `open` comes and goes with the device. */
+struct mr_runtime_interface {
+	char *name;
+	struct mr_config_interface config; /* as opened; strings owned here */
+	struct mr_interface *open;         /* NULL = absent */
+	struct mr_handback *handback;
+	uint64_t opened_cnt;               /* times it was opened */
+	char absent_why[256];              /* why it is not open */
+	uint64_t retry_at_ms;
+	bool up;
+	bool was_down;                     /* taken out of the plan because the link is down */
+	/* counters of queues that were closed, so that totals never go back */
+	struct mr_queue_counters closed;
+};
+
+struct mr_runtime {
+	struct mr_runtime_options opt;
+	struct mr_shared sh;
+	struct mr_worker *worker[MR_WORKERS_MAX];
+	struct mr_runtime_interface interface[MR_MAX_INTERFACES + 1]; /* by id */
+	uint64_t shim_cookie;
+	uint64_t started_ns; /* CLOCK_MONOTONIC */
+	uint64_t serial;     /* generations so far */
+	time_t loaded_at;    /* wall clock of the last load, for show */
+	struct mr_control *control;
+	struct mr_links *links;
+	int signal_fd, timer_fd, epoll_fd;
+	bool stopping;
+	unsigned reload_failures;
+	char last_reload[512]; /* outcome of the last reload, a sentence */
+};
+
+int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **out, struct mr_error *e);
+/* Runs until a signal or the end of all capture files.  0 or -errno. */
+int mr_runtime_run(struct mr_runtime *rt, struct mr_error *e);
+void mr_runtime_destroy(struct mr_runtime *rt); /* NULL allowed */
+
+/* Swaps to a file (NULL = the one in force).  On failure nothing changed and e says why.  0: the new plan is in force on all workers. */
+int mr_runtime_reload(struct mr_runtime *rt, const char *path, struct mr_error *e);
+/* For `check`: everything but doing it.  Writes the plan for a person to `out` (FILE *) or JSON with `json`. */
+int mr_runtime_check(const char *path, bool json, void *out, struct mr_error *e);
+
+static inline struct mr_plan *mr_runtime_plan(struct mr_runtime *rt)
+{
+	return atomic_load_explicit(&rt->sh.plan, memory_order_acquire);
+}
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * stage.h - the stage types this program knows: built in, and loaded from plugins.
+ */
+#ifndef MR_CORE_STAGE_H
+#define MR_CORE_STAGE_H
+
+#include "core/plan.h"
+
+/* What mr_stage_* of millrace/stage.h work on while a stage is created. */
+struct mr_stage_env {
+	const struct mr_config *config;
+	const struct mr_config_stage *stage;
+	const struct mr_stage_type *type;
+	struct mr_stats *stats;
+	struct mr_effects *effects;
+	unsigned worker_cnt;
+	unsigned (*interface_id)(void *ctx, const char *name);
+	void *ctx;
+	struct mr_error *error;
+};
+
+/* The type of a name; NULL = unknown. */
+const struct mr_stage_type *mr_stage_find(const char *type);
+/* All types, for help: NULL-terminated walk by index. */
+const struct mr_stage_type *mr_stage_at(unsigned idx);
+/* Loads a plugin (dlopen, symbol, abi).  A plugin stays loaded for good; the same file again is fine.  -ENOENT, -ENOEXEC, -EEXIST (its type
+ * name is taken by another). */
+int mr_stage_load(const char *path, struct mr_error *e);
+
+/* Reads options and creates an instance into *out; on failure nothing is left. */
+int mr_stage_create(struct mr_stage_env *env, struct mr_plan_stage *out);
+void mr_stage_destroy(struct mr_plan_stage *s);
+
+#endif

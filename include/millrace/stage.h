@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * millrace/stage.h - write a stage: something that decides about packets.
+ *
+ * A stage decides, it does not edit.  The first packet of a flow runs through the stages of its pipeline; together they fill
+ * one decision (drop it, new addresses, where to send it, what to count).  The runtime applies the decision, stores it with the
+ * flow, and applies it to later packets without asking again:
+ *
+ *     first packet ─► stage A ─► stage B ─► decision ─► stored in the flow record
+ *     later packets ────────────────────────────────────► applied from there (user space, or inside XDP)
+ *
+ * A decision may be stored only as far as it depends on the flow key.  The accessors below know: those of the key cost nothing;
+ * each of the others notes that it was called, and then the decision holds for this packet only.  So a stage need not think
+ * about it: it must only read packets through these functions, key fields first.
+ *
+ * Threads: decide, revalidate, abort and expire run on workers, several at once; `worker` numbers the caller, 0..n-1, and one more
+ * (n) for control, which uses it for explain.  create, destroy and adopt run on control.  Nothing here may block.
+ */
+#ifndef MILLRACE_STAGE_H
+#define MILLRACE_STAGE_H
+
+#include "millrace/option.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MR_STAGE_ABI 1
+#define MR_API __attribute__((visibility("default")))
+
+struct mr_packet; /* one packet and the decision growing for it */
+struct mr_batch;  /* packets of one pipeline, met together */
+struct mr_stage_env;
+struct mr_error;
+struct mr_match_sink;
+
+/* ---- what a stage is ------------------------------------------------------------------------------------ */
+
+enum mr_revalidate {
+	MR_REVALIDATE_KEEP,   /* the decision was filled again as the session has it, or anew: go on */
+	MR_REVALIDATE_END,    /* end the session; the packet is dropped (by a reason already set) or decided as a new flow */
+};
+
+struct mr_stage_type {
+	uint32_t abi;               /* MR_STAGE_ABI */
+	const char *type;           /* as in `type:` */
+	const char *summary;        /* one line for help */
+	const struct mr_option *options; /* describes a struct of options_bytes; the key `type` is not part of it */
+	uint32_t options_bytes;
+	uint32_t session_bytes;     /* private bytes wanted in every session (all stages of a pipeline share 32) */
+
+	/* Makes an instance from its options, which live until destroy.  0 or -errno with a sentence (mr_stage_error). */
+	int (*create)(struct mr_stage_env *env, const void *options, void **stage);
+	void (*destroy)(void *stage); /* NULL is never passed */
+	/* Takes over from the instance of the same name and type of the configuration before, while that still runs. */
+	void (*adopt)(void *stage, void *old_stage); /* may be NULL */
+
+	/* Decides for every packet of the batch.  Packets that an earlier stage dropped are not in it. */
+	void (*decide)(void *stage, unsigned worker, struct mr_batch *batch);
+	/* As decide for one packet of a session made under an older configuration.  NULL: decide is called. */
+	enum mr_revalidate (*revalidate)(void *stage, unsigned worker, struct mr_packet *p);
+	/* The decision was not stored (somebody was first, or the table is full): give back what it took.  May be NULL. */
+	void (*abort)(void *stage, unsigned worker, struct mr_packet *p);
+	/* A session ended; priv is this stage's part of it.  May be NULL. */
+	void (*expire)(void *stage, const void *priv);
+	/* About once a millisecond on each worker.  May be NULL. */
+	void (*tick)(void *stage, unsigned worker, uint64_t now_ns);
+	/* For pipelines with `match: auto`: what this stage needs to see, by mr_match_add.  May be NULL. */
+	int (*match)(void *stage, struct mr_match_sink *sink);
+	void *reserved[6];
+};
+
+/* A plugin exports this symbol. */
+#define MR_STAGE_PLUGIN_SYMBOL "millrace_stage"
+/* In the plugin: MR_STAGE_PLUGIN = { .abi = MR_STAGE_ABI, ... }; */
+#define MR_STAGE_PLUGIN MR_API const struct mr_stage_type millrace_stage
+
+/* ---- at creation ---------------------------------------------------------------------------------------- */
+
+/* A drop reason of this stage: name becomes "STAGETYPE-name" in show and JSON.  The same name gives the same number again.
+ * Returns the number for mr_decide_drop; falls back to the general reason `stage` when there are too many. */
+MR_API unsigned mr_stage_reason(struct mr_stage_env *env, const char *name, const char *help);
+/* A counter of packets and bytes, shown as stages.STAGE.NAME; keeps its value over reloads by name.  0 = too many (not counted). */
+MR_API uint16_t mr_stage_counter(struct mr_stage_env *env, const char *name);
+/* A rate limit over all workers, with a burst.  bits: count bits, else packets.  0 = too many. */
+MR_API uint16_t mr_stage_meter(struct mr_stage_env *env, const char *name, uint64_t rate_per_s, uint64_t burst, bool bits);
+MR_API const char *mr_stage_name(const struct mr_stage_env *env);
+MR_API unsigned mr_stage_worker_cnt(const struct mr_stage_env *env); /* workers; control is one more */
+/* Id of a configured interface, 0 = none of that name. */
+MR_API unsigned mr_stage_interface(const struct mr_stage_env *env, const char *name);
+/* "FILE:LINE:COLUMN: stages.NAME: ..." for a fault in the options; returns -EINVAL. */
+MR_API int mr_stage_error(struct mr_stage_env *env, struct mr_position at, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Where in the file something stands, for explain: "edge.yaml:12". Lives as long as the stage. */
+MR_API const char *mr_stage_where(struct mr_stage_env *env, struct mr_position at);
+
+/* ---- batches -------------------------------------------------------------------------------------------- */
+
+MR_API unsigned mr_batch_cnt(const struct mr_batch *b);
+MR_API struct mr_packet *mr_batch_packet(const struct mr_batch *b, unsigned i);
+
+/* ---- reading: the flow key (storable) -------------------------------------------------------------------- */
+
+/* The effective tuple: what the packet will be after the stages before this one. */
+struct mr_tuple {
+	uint8_t family;    /* 4 or 6; 0 = not an IP packet: only ethertype is set */
+	uint8_t proto;
+	uint16_t zone;
+	uint16_t ethertype;
+	uint16_t sport_be; /* 0 where there are none (other protocols, later fragments, ICMP) */
+	uint16_t dport_be;
+	uint8_t icmp_type; /* of an ICMP packet; part of the key for queries, else mr_packet_icmp marks */
+	uint8_t has_ports;
+	uint8_t src[16];   /* network order; IPv4 in the first 4 bytes, the rest 0 */
+	uint8_t dst[16];
+	uint8_t reserved[4];
+};
+
+MR_API const struct mr_tuple *mr_packet_tuple(const struct mr_packet *p);
+MR_API unsigned mr_packet_interface(const struct mr_packet *p); /* where it came in; records are bound to it */
+
+/* ---- reading: this packet only (the decision will not be stored) ----------------------------------------- */
+
+enum mr_fragment { MR_FRAGMENT_NONE, MR_FRAGMENT_FIRST, MR_FRAGMENT_LATER };
+enum mr_conn_state { MR_CONN_NEW, MR_CONN_ESTABLISHED, MR_CONN_RELATED, MR_CONN_INVALID, MR_CONN_UNTRACKED };
+
+MR_API uint32_t mr_packet_length(struct mr_packet *p);   /* IP packet, bytes; of a non-IP frame the whole frame */
+MR_API uint8_t mr_packet_dscp(struct mr_packet *p);
+MR_API uint8_t mr_packet_ttl(struct mr_packet *p);
+MR_API uint8_t mr_packet_tcp_flags(struct mr_packet *p); /* 0 where there are none */
+MR_API enum mr_fragment mr_packet_fragment(struct mr_packet *p);
+MR_API int mr_packet_vlan(struct mr_packet *p);          /* outer VLAN id, -1 = untagged */
+MR_API int mr_packet_icmp(struct mr_packet *p, uint8_t *type, uint8_t *code); /* 0, or -ENOENT: not ICMP */
+MR_API const uint8_t *mr_packet_data(struct mr_packet *p, uint32_t *len_bytes); /* the frame as received */
+/* Storable once the session is established (it stays so); before, not. */
+MR_API enum mr_conn_state mr_packet_state(struct mr_packet *p);
+
+/* This stage's private bytes of the session (existing or about to be made); NULL when this packet cannot have one. */
+MR_API void *mr_packet_session(struct mr_packet *p);
+/* 0 forward, 1 reply; and whether the session exists already. */
+MR_API int mr_packet_direction(const struct mr_packet *p);
+MR_API bool mr_packet_session_exists(const struct mr_packet *p);
+
+/* ---- deciding -------------------------------------------------------------------------------------------- */
+
+MR_API void mr_decide_drop(struct mr_packet *p, unsigned reason);
+MR_API void mr_decide_kernel(struct mr_packet *p);                      /* end: to the kernel stack (untranslated packets) */
+MR_API void mr_decide_interface(struct mr_packet *p, unsigned interface_id); /* end: out of this interface as it is */
+MR_API void mr_decide_source(struct mr_packet *p, const uint8_t *addr, uint16_t port_be);      /* NAT; changes the effective tuple */
+MR_API void mr_decide_destination(struct mr_packet *p, const uint8_t *addr, uint16_t port_be); /* port 0 = as it is */
+MR_API void mr_decide_count(struct mr_packet *p, uint16_t counter);     /* every packet of the flow counts there */
+MR_API void mr_decide_meter(struct mr_packet *p, uint16_t meter);       /* every packet of the flow passes it or is dropped */
+MR_API void mr_decide_this_packet_only(struct mr_packet *p);            /* do not store */
+MR_API void mr_decide_one_way(struct mr_packet *p);                     /* no reply will come this way */
+
+/* A sentence for `millrace explain`; costs nothing when nobody asks. */
+MR_API bool mr_packet_explaining(const struct mr_packet *p);
+MR_API void mr_packet_explain(struct mr_packet *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- match: auto ------------------------------------------------------------------------------------------ */
+
+struct mr_match_need {
+	struct mr_prefix src, dst;      /* family 0 = any */
+	struct mr_range proto;          /* lo = hi = 0: any */
+	struct mr_range sport, dport;   /* lo = hi = 0: any */
+};
+MR_API int mr_match_add(struct mr_match_sink *sink, const struct mr_match_need *need);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
