@@ -192,4 +192,90 @@ struct mr_nexthop {
 
 _Static_assert(sizeof(struct mr_nexthop) == 128, "next hop is two cache lines");
 
+/* ---- hash ----------------------------------------------------------------------------------------------- */
+
+/*
+ * Both tiers find a record by the same 64-bit hash, so it uses only what BPF has: 64-bit multiply, xor, shift.
+ * The words of the key are added to words of the seed and multiplied in pairs, 32 x 32 -> 64 (the NH construction of
+ * UMAC, RFC 4418 section 5.2: keys chosen without knowing the seed collide about once in 2^32 pairs); a finalizer
+ * spreads the sum so that bucket and tag may be cut from any bits.  `ingress` is masked out.
+ */
+static __always_inline __u64 mr_flow_hash_pair(__u32 a, __u32 b, __u64 seed, __u64 salt)
+{
+	__u64 k = seed ^ salt;
+
+	return (__u64)(__u32)(a + (__u32)k) * (__u32)(b + (__u32)(k >> 32));
+}
+
+static __always_inline __u64 mr_flow_hash_finish(__u64 h)
+{
+	h ^= h >> 32;
+	h *= 0x9fb21c651e98df25ULL;
+	h ^= h >> 29;
+	h *= 0xbf58476d1ce4e5b9ULL;
+	return h ^ (h >> 32);
+}
+
+/* 32 bits of a key at a byte offset. */
+static __always_inline __u32 mr_flow_hash_word(const void *key, unsigned int offset)
+{
+	__u32 w;
+
+	__builtin_memcpy(&w, (const char *)key + offset, sizeof(w));
+	return w;
+}
+
+/* The first word of either key, zone and proto without ingress. */
+static __always_inline __u32 mr_flow_hash_first(__u16 zone, __u8 proto)
+{
+	return (__u32)proto << 16 | zone;
+}
+
+static __always_inline __u64 mr_flow_hash4(const struct mr_key4 *k, __u64 seed)
+{
+	__u64 h = mr_flow_hash_pair(mr_flow_hash_first(k->zone, k->proto), k->saddr_be, seed, 0x9e3779b97f4a7c15ULL);
+
+	h += mr_flow_hash_pair(k->daddr_be, mr_flow_hash_word(k, 12), seed, 0xd6e8feb86659fd93ULL);
+	return mr_flow_hash_finish(h);
+}
+
+static __always_inline __u64 mr_flow_hash6(const struct mr_key6 *k, __u64 seed)
+{
+	__u64 h = mr_flow_hash_pair(mr_flow_hash_first(k->zone, k->proto), mr_flow_hash_word(k, 4), seed,
+		0x9e3779b97f4a7c15ULL);
+
+	h += mr_flow_hash_pair(k->saddr_be[0], k->saddr_be[1], seed, 0xd6e8feb86659fd93ULL);
+	h += mr_flow_hash_pair(k->saddr_be[2], k->saddr_be[3], seed, 0xa0761d6478bd642fULL);
+	h += mr_flow_hash_pair(k->daddr_be[0], k->daddr_be[1], seed, 0xe7037ed1a0b428dbULL);
+	h += mr_flow_hash_pair(k->daddr_be[2], k->daddr_be[3], seed, 0x8ebc6af09c88c6e3ULL);
+	return mr_flow_hash_finish(h);
+}
+
+/* The 16 bits a bucket head keeps of each record; 0 means free, so a hash of 0 there becomes 1. */
+static __always_inline __u16 mr_flow_tag(__u64 hash)
+{
+	__u16 tag = (__u16)hash;
+
+	return tag ? tag : 1;
+}
+
+/*
+ * The two buckets a key may live in, of bucket_cnt >= 2 (any number: memory follows capacity, not the next power of
+ * two).  They differ.  The second is needed only where the first one's head says spill.
+ */
+static __always_inline __u32 mr_flow_bucket_primary(__u64 hash, __u32 bucket_cnt)
+{
+	return (__u32)(((hash >> 32) * bucket_cnt) >> 32);
+}
+
+static __always_inline __u32 mr_flow_bucket_secondary(__u64 hash, __u32 bucket_cnt)
+{
+	__u64 other = hash * 0xc2b2ae3d27d4eb4fULL;
+	__u32 second = (__u32)(((other >> 32) * bucket_cnt) >> 32);
+
+	if (second != mr_flow_bucket_primary(hash, bucket_cnt))
+		return second;
+	return second + 1 < bucket_cnt ? second + 1 : 0;
+}
+
 #endif
