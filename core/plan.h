@@ -52,6 +52,7 @@ struct mr_plan_interface {
 	struct mr_handback *handback;      /* NULL for files: `kernel` is then a counted drop */
 	struct mr_steer_table *steer;      /* classification in user space */
 	bool key_only;                     /* mr_steer_key_only(steer) */
+	bool link_down;                    /* nothing can be sent: egress drops with link-down */
 	uint8_t pipeline_cnt;
 	uint8_t pipeline[MR_MAX_PIPELINES]; /* steer pipeline number -> index into plan.pipelines */
 	uint8_t ingress[MR_MAX_PIPELINES];  /* steer pipeline number -> ingress pair */
@@ -78,5 +79,44 @@ struct mr_plan {
 	struct mr_effects *effects;
 	struct mr_nexthops *nexthops; /* borrowed from the runtime */
 };
+
+/* What control knows of the interfaces while it makes a plan. */
+struct mr_plan_device {
+	const char *name;            /* NULL = id not used */
+	struct mr_interface *open;   /* NULL = absent */
+	struct mr_handback *handback;
+	bool is_file;
+	bool link_down;
+};
+
+struct mr_plan_env {
+	struct mr_plan_device device[MR_MAX_INTERFACES + 1]; /* by id, for every interface of the configuration */
+	struct mr_stats *stats;
+	struct mr_nexthops *nexthops;
+	unsigned worker_cnt;
+	uint64_t serial;
+	struct mr_plan *previous;    /* whose stages are adopted and session bytes kept; NULL at start */
+};
+
+/*
+ * Makes a plan.  On success the plan owns `config`; on failure the caller still does and nothing else is left.
+ * -EINVAL with the sentence (unknown stage type, `match: auto` without a need, too many ...), -ENOMEM, -E2BIG.
+ * Threads: control.
+ */
+int mr_plan_create(const struct mr_config *config, const struct mr_plan_env *env, struct mr_plan **out, struct mr_error *e);
+
+/* Lets the stages of `plan` adopt from env->previous.  After everything that may fail, before publishing. */
+void mr_plan_adopt(struct mr_plan *plan, struct mr_plan *previous);
+
+/* The same plan with the queues and link states of `env`, because a device came or went: same generation, so flows stay as they are.
+ * On success it owns all the old one owned, and the old one is to be ended with mr_plan_free_shell() after an epoch. */
+int mr_plan_refresh(const struct mr_plan *old, const struct mr_plan_env *env, struct mr_plan **out, struct mr_error *e);
+void mr_plan_free_shell(struct mr_plan *plan);
+
+/* Ends a plan that no worker uses, with its stages and configuration.  NULL allowed. */
+void mr_plan_destroy(struct mr_plan *plan);
+
+/* The id of an interface of the plan, 0 = none. */
+unsigned mr_plan_interface_id(const struct mr_plan *plan, const char *name);
 
 #endif

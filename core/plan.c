@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/plan.h"
+
+#include "core/session.h"
+#include "core/stage.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What stages ask for with `match: auto`; becomes ordinary match entries. */
+struct mr_match_sink {
+	struct mr_config_match *match;
+	uint32_t cnt, capacity;
+};
+
+static int list_prefix(struct mr_prefix_list *l, const struct mr_prefix *p)
+{
+	if (!p->family)
+		return 0;
+	l->items = malloc(sizeof(*l->items));
+	if (!l->items)
+		return -ENOMEM;
+	l->items[0] = *p;
+	l->cnt = 1;
+	return 0;
+}
+
+static int list_range(struct mr_range_list *l, const struct mr_range *r)
+{
+	if (!r->lo && !r->hi)
+		return 0;
+	l->items = malloc(sizeof(*l->items));
+	if (!l->items)
+		return -ENOMEM;
+	l->items[0] = *r;
+	l->cnt = 1;
+	return 0;
+}
+
+static void match_free(struct mr_config_match *m)
+{
+	free(m->src.items);
+	free(m->dst.items);
+	free(m->proto.items);
+	free(m->sport.items);
+	free(m->dport.items);
+}
+
+int mr_match_add(struct mr_match_sink *sink, const struct mr_match_need *need)
+{
+	if (sink->cnt >= MR_STEER_ENTRIES)
+		return -E2BIG;
+	if (sink->cnt == sink->capacity) {
+		uint32_t capacity = sink->capacity ? sink->capacity * 2 : 8;
+		void *grown = realloc(sink->match, capacity * sizeof(*sink->match));
+		if (!grown)
+			return -ENOMEM;
+		sink->match = grown;
+		sink->capacity = capacity;
+	}
+	struct mr_config_match *m = &sink->match[sink->cnt];
+	memset(m, 0, sizeof(*m));
+	int err = list_prefix(&m->src, &need->src);
+	if (!err)
+		err = list_prefix(&m->dst, &need->dst);
+	if (!err)
+		err = list_range(&m->proto, &need->proto);
+	if (!err)
+		err = list_range(&m->sport, &need->sport);
+	if (!err)
+		err = list_range(&m->dport, &need->dport);
+	if (err) {
+		match_free(m);
+		return err;
+	}
+	sink->cnt++;
+	return 0;
+}
+
+static void sink_free(struct mr_match_sink *s)
+{
+	for (uint32_t i = 0; i < s->cnt; i++)
+		match_free(&s->match[i]);
+	free(s->match);
+	memset(s, 0, sizeof(*s));
+}
+
+unsigned mr_plan_interface_id(const struct mr_plan *plan, const char *name)
+{
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
+		if (plan->interface[id].name && !strcmp(plan->interface[id].name, name))
+			return id;
+	return 0;
+}
+
+static unsigned interface_id(void *ctx, const char *name)
+{
+	return mr_plan_interface_id(ctx, name);
+}
+
+static const struct mr_plan_stage *stage_named(const struct mr_plan *plan, const char *name)
+{
+	for (unsigned i = 0; plan && i < plan->stage_cnt; i++)
+		if (!strcmp(plan->stage[i].name, name))
+			return &plan->stage[i];
+	return NULL;
+}
+
+static bool share_pipeline(const struct mr_config *c, const char *a, const char *b)
+{
+	for (uint32_t i = 0; i < c->pipeline_cnt; i++) {
+		bool has_a = false, has_b = false;
+		for (uint32_t k = 0; k < c->pipelines[i].stages.cnt; k++) {
+			has_a |= !strcmp(c->pipelines[i].stages.items[k], a);
+			has_b |= !strcmp(c->pipelines[i].stages.items[k], b);
+		}
+		if (has_a && has_b)
+			return true;
+	}
+	return false;
+}
+
+static bool offset_free(const struct mr_plan *plan, const struct mr_plan_stage *s, unsigned offset)
+{
+	unsigned end = offset + s->type->session_bytes;
+	if (end > MR_SESSION_PRIVATE_BYTES)
+		return false;
+	for (unsigned i = 0; i < plan->stage_cnt; i++) {
+		const struct mr_plan_stage *o = &plan->stage[i];
+		if (o == s || !o->type->session_bytes || !share_pipeline(plan->config, s->name, o->name))
+			continue;
+		if (offset < o->session_offset + o->type->session_bytes && o->session_offset < end)
+			return false;
+	}
+	return true;
+}
+
+/* A stage keeps the place in the sessions that it had, so that sessions outlive a reload. */
+static int place_session_bytes(
+	struct mr_plan *plan, struct mr_plan_stage *s, const struct mr_plan *previous, struct mr_error *e)
+{
+	if (!s->type->session_bytes)
+		return 0;
+	const struct mr_plan_stage *before = stage_named(previous, s->name);
+	if (before && before->type == s->type && offset_free(plan, s, before->session_offset)) {
+		s->session_offset = before->session_offset;
+		return 0;
+	}
+	for (unsigned offset = 0; offset < MR_SESSION_PRIVATE_BYTES; offset += 8)
+		if (offset_free(plan, s, offset)) {
+			s->session_offset = offset;
+			return 0;
+		}
+	return mr_config_error(plan->config, e, s->config->at, s->name,
+		"the stages that share a pipeline with it leave no room for its %u bytes in a session (%u in all)",
+		s->type->session_bytes, MR_SESSION_PRIVATE_BYTES);
+}
+
+static int make_stages(struct mr_plan *plan, const struct mr_plan_env *env, struct mr_error *e)
+{
+	const struct mr_config *c = plan->config;
+	if (c->stage_cnt > MR_PLAN_STAGES)
+		return mr_config_error(
+			c, e, c->stages[MR_PLAN_STAGES].at, "stages", "more than %u stages", MR_PLAN_STAGES);
+	for (uint32_t i = 0; i < c->stage_cnt; i++) {
+		const struct mr_config_stage *cs = &c->stages[i];
+		const struct mr_stage_type *type = mr_stage_find(cs->type);
+		if (!type) {
+			char known[256] = "";
+			for (unsigned k = 0; mr_stage_at(k); k++) {
+				size_t used = strlen(known);
+				snprintf(known + used, sizeof(known) - used, "%s%s", k ? ", " : "",
+					mr_stage_at(k)->type);
+			}
+			char where[128];
+			snprintf(where, sizeof(where), "stages.%s.type", cs->name);
+			return mr_config_error(c, e, cs->type_at, where,
+				"'%s' is not a known stage type (known here: %s; others come from 'plugins:')",
+				cs->type, known);
+		}
+		struct mr_plan_stage *s = &plan->stage[plan->stage_cnt];
+		*s = (struct mr_plan_stage){ .name = cs->name, .type = type, .config = cs };
+		struct mr_stage_env stage_env = {
+			.config = c,
+			.stage = cs,
+			.type = type,
+			.stats = env->stats,
+			.effects = plan->effects,
+			.worker_cnt = env->worker_cnt,
+			.interface_id = interface_id,
+			.ctx = plan,
+			.error = e,
+		};
+		int err = place_session_bytes(plan, s, env->previous, e);
+		if (!err)
+			err = mr_stage_create(&stage_env, s);
+		if (err)
+			return err;
+		plan->stage_cnt++;
+	}
+	return 0;
+}
+
+static int make_interfaces(struct mr_plan *plan, const struct mr_plan_env *env)
+{
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		const struct mr_plan_device *d = &env->device[id];
+		struct mr_plan_interface *pi = &plan->interface[id];
+		pi->name = NULL;
+		for (uint32_t i = 0; d->name && i < plan->config->interface_cnt; i++)
+			if (!strcmp(plan->config->interfaces[i].name, d->name))
+				pi->name = plan->config->interfaces[i].name;
+		if (!pi->name)
+			continue;
+		pi->zone = MR_ZONE_DEFAULT;
+		pi->handback = d->handback;
+		pi->link_down = d->link_down || !d->open;
+		pi->queue_cnt = 0;
+		pi->queue = NULL;
+		if (!d->open)
+			continue;
+		unsigned cnt = mr_interface_queue_cnt(d->open);
+		pi->queue = calloc(cnt ? cnt : 1, sizeof(*pi->queue));
+		if (!pi->queue)
+			return -ENOMEM;
+		for (unsigned q = 0; q < cnt; q++)
+			pi->queue[q] = mr_interface_queue(d->open, q);
+		pi->queue_cnt = cnt;
+	}
+	return 0;
+}
+
+/* A zone's number comes from its name alone, so that a reload never moves flows to another zone. */
+static uint16_t zone_number(const char *zone)
+{
+	if (!zone || !strcmp(zone, "default"))
+		return MR_ZONE_DEFAULT;
+	uint32_t h = 2166136261u; /* FNV-1a */
+	for (const char *c = zone; *c; c++)
+		h = (h ^ (uint8_t)*c) * 16777619u;
+	return MR_ZONE_DEFAULT + 1 + h % (UINT16_MAX - MR_ZONE_DEFAULT - 1);
+}
+
+static int number_zones(struct mr_plan *plan, struct mr_error *e)
+{
+	const struct mr_config *c = plan->config;
+	for (uint32_t i = 0; i < c->interface_cnt; i++) {
+		const struct mr_config_interface *ci = &c->interfaces[i];
+		unsigned id = mr_plan_interface_id(plan, ci->name);
+		if (!id)
+			continue;
+		plan->interface[id].zone = zone_number(ci->zone);
+		for (uint32_t k = 0; k < i; k++)
+			if (zone_number(c->interfaces[k].zone) == zone_number(ci->zone) && ci->zone &&
+				c->interfaces[k].zone && strcmp(c->interfaces[k].zone, ci->zone))
+				return mr_config_error(c, e, ci->at, ci->name,
+					"zones '%s' and '%s' have names of the same number; rename one", ci->zone,
+					c->interfaces[k].zone);
+	}
+	return 0;
+}
+
+static int make_pipelines(struct mr_plan *plan, const struct mr_plan_env *env, struct mr_error *e)
+{
+	const struct mr_config *c = plan->config;
+	if (c->pipeline_cnt > MR_MAX_PIPELINES)
+		return mr_config_error(c, e, c->pipelines[MR_MAX_PIPELINES].at, "pipelines", "more than %u pipelines",
+			MR_MAX_PIPELINES);
+	for (uint32_t i = 0; i < c->pipeline_cnt; i++) {
+		const struct mr_config_pipeline *cp = &c->pipelines[i];
+		struct mr_plan_pipeline *p = &plan->pipeline[plan->pipeline_cnt++];
+		*p = (struct mr_plan_pipeline){
+			.name = cp->name, .to_kind = cp->to_kind, .state = cp->state, .config = cp
+		};
+		if (cp->stages.cnt > MR_PIPELINE_STAGES)
+			return mr_config_error(c, e, cp->stages.at[MR_PIPELINE_STAGES], cp->name,
+				"more than %u stages in a pipeline", MR_PIPELINE_STAGES);
+		for (uint32_t k = 0; k < cp->stages.cnt; k++)
+			p->stage[p->stage_cnt++] = stage_named(plan, cp->stages.items[k]) - plan->stage;
+		switch (cp->to_kind) {
+		case MR_TO_INTERFACE:
+			p->to_interface = mr_plan_interface_id(plan, cp->to);
+			p->nexthop = p->to_interface;
+			break;
+		case MR_TO_BACK:
+			p->nexthop = MR_NEXTHOP_BACK;
+			break;
+		case MR_TO_KERNEL:
+			p->nexthop = MR_NEXTHOP_KERNEL;
+			break;
+		default:
+			return mr_config_error(c, e, cp->to_at, cp->name, "this version does not route");
+		}
+		for (uint32_t k = 0; cp->to_kind == MR_TO_KERNEL && k < cp->from.cnt; k++) {
+			unsigned id = mr_plan_interface_id(plan, cp->from.items[k]);
+			if (id && env->device[id].is_file)
+				return mr_config_error(c, e, cp->to_at, cp->name,
+					"'kernel' needs a device, and interface '%s' is a file", cp->from.items[k]);
+		}
+	}
+	return 0;
+}
+
+static int auto_match(
+	struct mr_plan *plan, const struct mr_plan_pipeline *p, struct mr_match_sink *sink, struct mr_error *e)
+{
+	for (unsigned k = 0; k < p->stage_cnt; k++) {
+		struct mr_plan_stage *s = &plan->stage[p->stage[k]];
+		int err = s->type->match ? s->type->match(s->self, sink) : 0;
+		if (err)
+			return mr_error_set(e, err, "pipelines.%s.match: stage '%s' needs too much to be steered: %s",
+				p->name, s->name, strerror(-err));
+	}
+	if (!sink->cnt)
+		return mr_config_error(plan->config, e, p->config->at, p->name,
+			"'match: auto' matches nothing, because none of its stages says what it needs; write 'match: "
+			"all' "
+			"or a list");
+	return 0;
+}
+
+static bool comes_from(const struct mr_config_pipeline *cp, const char *interface)
+{
+	for (uint32_t i = 0; i < cp->from.cnt; i++)
+		if (!strcmp(cp->from.items[i], interface))
+			return true;
+	return false;
+}
+
+struct entries {
+	struct mr_steer_entry entry[MR_STEER_ENTRIES];
+	unsigned cnt;
+};
+
+static int add_entry(struct mr_plan *plan, struct entries *all, const struct mr_plan_interface *pi,
+	const struct mr_config_match *match, unsigned number, bool except, struct mr_error *e)
+{
+	if (all->cnt == MR_STEER_ENTRIES)
+		return mr_error_set(e, -E2BIG,
+			"%s: interfaces.%s: its pipelines have more than %u match and except entries",
+			plan->config->path, pi->name, MR_STEER_ENTRIES);
+	all->entry[all->cnt++] = (struct mr_steer_entry){ .match = match, .pipeline = number, .except = except };
+	return 0;
+}
+
+static int steer_pipeline(struct mr_plan *plan, struct mr_plan_interface *pi, const struct mr_plan_pipeline *p,
+	const struct mr_match_sink *sink, struct entries *all, struct mr_error *e)
+{
+	const struct mr_config_pipeline *cp = p->config;
+	unsigned number = pi->pipeline_cnt;
+	int err = 0;
+	for (uint32_t k = 0; !err && k < cp->except_cnt; k++)
+		err = add_entry(plan, all, pi, &cp->except[k], number, true, e);
+	if (!err && cp->match_kind == MR_MATCH_ALL)
+		err = add_entry(plan, all, pi, NULL, number, false, e);
+	for (uint32_t k = 0; !err && cp->match_kind == MR_MATCH_LIST && k < cp->match_cnt; k++)
+		err = add_entry(plan, all, pi, &cp->match[k], number, false, e);
+	for (uint32_t k = 0; !err && cp->match_kind == MR_MATCH_AUTO && k < sink->cnt; k++)
+		err = add_entry(plan, all, pi, &sink->match[k], number, false, e);
+	return err;
+}
+
+static int number_ingress(struct mr_plan *plan, const struct mr_plan_env *env, unsigned id, const char *pipeline,
+	unsigned index, uint8_t *out, struct mr_error *e)
+{
+	uint8_t pair = mr_stats_ingress_id(env->stats, plan->interface[id].name, pipeline);
+	if (!pair)
+		return mr_error_set(e, -E2BIG,
+			"%s: more than %u pairs of interface and pipeline since the program started; restart it",
+			plan->config->path, MR_STATS_INGRESS - 1);
+	plan->ingress[pair] = (struct mr_plan_ingress){ .interface_id = id, .pipeline = index };
+	*out = pair;
+	return 0;
+}
+
+static int steer_interface(struct mr_plan *plan, const struct mr_plan_env *env, unsigned id,
+	const struct mr_match_sink *sinks, struct mr_error *e)
+{
+	struct mr_plan_interface *pi = &plan->interface[id];
+	struct entries *all = calloc(1, sizeof(*all));
+	if (!all)
+		return -ENOMEM;
+	int err = number_ingress(plan, env, id, "", 0xff, &pi->ingress_none, e);
+	for (unsigned i = 0; !err && i < plan->pipeline_cnt; i++) {
+		const struct mr_plan_pipeline *p = &plan->pipeline[i];
+		if (!comes_from(p->config, pi->name))
+			continue;
+		err = steer_pipeline(plan, pi, p, &sinks[i], all, e);
+		if (!err)
+			err = number_ingress(plan, env, id, p->name, i, &pi->ingress[pi->pipeline_cnt], e);
+		if (!err)
+			pi->pipeline[pi->pipeline_cnt++] = i;
+	}
+	if (!err)
+		err = mr_steer_compile(all->entry, all->cnt, &pi->steer, e);
+	if (!err)
+		pi->key_only = mr_steer_key_only(pi->steer);
+	free(all);
+	return err;
+}
+
+static int make_steering(struct mr_plan *plan, const struct mr_plan_env *env, struct mr_error *e)
+{
+	struct mr_match_sink sinks[MR_MAX_PIPELINES] = { 0 };
+	int err = 0;
+	for (unsigned i = 0; !err && i < plan->pipeline_cnt; i++)
+		if (plan->pipeline[i].config->match_kind == MR_MATCH_AUTO)
+			err = auto_match(plan, &plan->pipeline[i], &sinks[i], e);
+	for (unsigned id = 1; !err && id <= MR_MAX_INTERFACES; id++)
+		if (plan->interface[id].name)
+			err = steer_interface(plan, env, id, sinks, e);
+	/* Tables are compiled: they keep bits, not entries. */
+	for (unsigned i = 0; i < plan->pipeline_cnt; i++)
+		sink_free(&sinks[i]);
+	return err;
+}
+
+/* Ends what a plan owns besides the configuration. */
+static void drop_contents(struct mr_plan *plan)
+{
+	for (unsigned i = 0; i < plan->stage_cnt; i++)
+		mr_stage_destroy(&plan->stage[i]);
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		mr_steer_table_free(plan->interface[id].steer);
+		free(plan->interface[id].queue);
+	}
+	mr_effects_destroy(plan->effects);
+}
+
+int mr_plan_create(
+	const struct mr_config *config, const struct mr_plan_env *env, struct mr_plan **out, struct mr_error *e)
+{
+	struct mr_plan *plan = calloc(1, sizeof(*plan));
+	int err = -ENOMEM;
+	if (!plan)
+		goto no_memory;
+	plan->config = config;
+	plan->serial = env->serial;
+	plan->generation = (env->serial - 1) % 65535 + 1;
+	plan->worker_cnt = env->worker_cnt;
+	plan->nexthops = env->nexthops;
+	plan->effects = mr_effects_create();
+	if (!plan->effects)
+		goto no_memory;
+	err = make_interfaces(plan, env);
+	if (err)
+		goto no_memory;
+	err = number_zones(plan, e);
+	if (!err)
+		err = make_stages(plan, env, e);
+	if (!err)
+		err = make_pipelines(plan, env, e);
+	if (!err)
+		err = make_steering(plan, env, e);
+	if (err)
+		goto failed;
+	*out = plan;
+	return 0;
+no_memory:
+	mr_error_set(e, err, "out of memory while preparing the configuration");
+failed:
+	if (plan) {
+		drop_contents(plan);
+		free(plan);
+	}
+	return err;
+}
+
+void mr_plan_adopt(struct mr_plan *plan, struct mr_plan *previous)
+{
+	for (unsigned i = 0; i < plan->stage_cnt; i++) {
+		struct mr_plan_stage *s = &plan->stage[i];
+		const struct mr_plan_stage *before = stage_named(previous, s->name);
+		if (before && before->type == s->type && s->type->adopt)
+			s->type->adopt(s->self, before->self);
+	}
+}
+
+int mr_plan_refresh(const struct mr_plan *old, const struct mr_plan_env *env, struct mr_plan **out, struct mr_error *e)
+{
+	struct mr_plan *plan = malloc(sizeof(*plan));
+	if (!plan)
+		return mr_error_set(e, -ENOMEM, "out of memory while taking up a device");
+	memcpy(plan, old, sizeof(*plan));
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
+		plan->interface[id].queue = NULL; /* the old shell keeps its own */
+	if (make_interfaces(plan, env)) {
+		mr_plan_free_shell(plan);
+		return mr_error_set(e, -ENOMEM, "out of memory while taking up a device");
+	}
+	number_zones(plan, NULL);
+	*out = plan;
+	return 0;
+}
+
+void mr_plan_free_shell(struct mr_plan *plan)
+{
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
+		free(plan->interface[id].queue);
+	free(plan);
+}
+
+void mr_plan_destroy(struct mr_plan *plan)
+{
+	if (!plan)
+		return;
+	drop_contents(plan);
+	mr_config_free((struct mr_config *)plan->config);
+	free(plan);
+}
