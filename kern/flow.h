@@ -60,13 +60,13 @@ _Static_assert(sizeof(struct mr_key4) == 16, "v4 key");
 _Static_assert(sizeof(struct mr_key6) == 40, "v6 key");
 
 /* Record flags. */
-#define MR_FLOW_DECIDED (1u << 0)  /* the decision below may be applied to every packet of this key */
-#define MR_FLOW_OFFLOAD (1u << 1)  /* the kernel tier may apply it */
-#define MR_FLOW_REPLY (1u << 2)    /* this record is the session's reverse direction */
-#define MR_FLOW_SNAT (1u << 3)     /* the rewrite changes source address or port */
-#define MR_FLOW_DNAT (1u << 4)     /* the rewrite changes destination address or port */
-#define MR_FLOW_CLOSING (1u << 5)  /* this direction has seen FIN or RST: user space only */
-#define MR_FLOW_NO_TTL (1u << 6)   /* TTL / hop limit stays as it is (bump in the wire, back) */
+#define MR_FLOW_DECIDED (1u << 0) /* the decision below may be applied to every packet of this key */
+#define MR_FLOW_OFFLOAD (1u << 1) /* the kernel tier may apply it */
+#define MR_FLOW_REPLY   (1u << 2) /* this record is the session's reverse direction */
+#define MR_FLOW_SNAT    (1u << 3) /* the rewrite changes source address or port */
+#define MR_FLOW_DNAT    (1u << 4) /* the rewrite changes destination address or port */
+#define MR_FLOW_CLOSING (1u << 5) /* this direction has seen FIN or RST: user space only */
+#define MR_FLOW_NO_TTL  (1u << 6) /* TTL / hop limit stays as it is (bump in the wire, back) */
 
 /*
  * The stored rewrite.  New addresses and ports are complete (unchanged ones are repeated), so that applying
@@ -128,7 +128,7 @@ _Static_assert(sizeof(struct mr_flow6) == 128, "a v6 record is two cache lines")
 struct mr_bucket_head {
 	__u16 tag[MR_FLOW_WAYS]; /* 0 = free (or quarantined) */
 	__u32 lock;              /* writers only: 0 free, 1 held */
-	__u32 spill;             /* keys whose primary bucket is this one and that live elsewhere; 0: a miss ends here */
+	__u32 spill; /* keys whose primary bucket is this one and that live elsewhere; 0: a miss ends here */
 	__u32 freed_ms[MR_FLOW_WAYS]; /* when a free slot was freed (quarantine); 0 = never used */
 	__u8 reserved[8];
 };
@@ -160,25 +160,25 @@ enum mr_nexthop_kind {
 
 enum mr_encap_kind {
 	MR_ENCAP_NONE = 0,
-	MR_ENCAP_IP4 = 1, /* outer IPv4, protocol 4 or 41 by the inner family (RFC 2003, RFC 4213) */
-	MR_ENCAP_IP6 = 2, /* outer IPv6, next header 4 or 41 (RFC 2473) */
+	MR_ENCAP_IP4 = 1,  /* outer IPv4, protocol 4 or 41 by the inner family (RFC 2003, RFC 4213) */
+	MR_ENCAP_IP6 = 2,  /* outer IPv6, next header 4 or 41 (RFC 2473) */
 	MR_ENCAP_GUE4 = 3, /* outer IPv4 + UDP + GUE variant 1 (inner IP directly after UDP) */
 	MR_ENCAP_GUE6 = 4, /* outer IPv6 + UDP (zero checksum, RFC 6935) + GUE variant 1 */
 };
 
 #define MR_NH_PUSH_VLAN (1u << 0)
-#define MR_NH_POP_VLAN (1u << 1)
+#define MR_NH_POP_VLAN  (1u << 1)
 
 /* One next hop, shared by any number of flows: changing a MAC is one update for all of them. */
 struct mr_nexthop {
-	__u32 seq;       /* as in mr_flow_state */
-	__u8 kind;       /* enum mr_nexthop_kind */
-	__u8 flags;      /* MR_NH_* */
-	__u8 encap;      /* enum mr_encap_kind */
-	__u8 egress;     /* interface id */
-	__u32 ifindex;   /* of egress */
-	__u16 mtu;       /* of the egress link, bytes of L3 packet */
-	__u16 vlan_tci;  /* with MR_NH_PUSH_VLAN */
+	__u32 seq;      /* as in mr_flow_state */
+	__u8 kind;      /* enum mr_nexthop_kind */
+	__u8 flags;     /* MR_NH_* */
+	__u8 encap;     /* enum mr_encap_kind */
+	__u8 egress;    /* interface id */
+	__u32 ifindex;  /* of egress */
+	__u16 mtu;      /* of the egress link, bytes of L3 packet */
+	__u16 vlan_tci; /* with MR_NH_PUSH_VLAN */
 	__u8 dmac[6];
 	__u8 smac[6];
 	__u16 outer_dport; /* GUE: UDP destination port, host order */
@@ -241,8 +241,8 @@ static __always_inline __u64 mr_flow_hash4(const struct mr_key4 *k, __u64 seed)
 
 static __always_inline __u64 mr_flow_hash6(const struct mr_key6 *k, __u64 seed)
 {
-	__u64 h = mr_flow_hash_pair(mr_flow_hash_first(k->zone, k->proto), mr_flow_hash_word(k, 4), seed,
-		0x9e3779b97f4a7c15ULL);
+	__u64 h = mr_flow_hash_pair(
+		mr_flow_hash_first(k->zone, k->proto), mr_flow_hash_word(k, 4), seed, 0x9e3779b97f4a7c15ULL);
 
 	h += mr_flow_hash_pair(k->saddr_be[0], k->saddr_be[1], seed, 0xd6e8feb86659fd93ULL);
 	h += mr_flow_hash_pair(k->saddr_be[2], k->saddr_be[3], seed, 0xa0761d6478bd642fULL);
@@ -276,6 +276,86 @@ static __always_inline __u32 mr_flow_bucket_secondary(__u64 hash, __u32 bucket_c
 	if (second != mr_flow_bucket_primary(hash, bucket_cnt))
 		return second;
 	return second + 1 < bucket_cnt ? second + 1 : 0;
+}
+
+/* ---- reading -------------------------------------------------------------------------------------------- */
+
+#if MR_BPF
+/* Keeps the compiler's order; x86 keeps the CPU's.  BPF before 6.13 has no load-acquire for weaker ones. */
+#define MR_FLOW_READ_FENCE() asm volatile("" ::: "memory")
+#define mr_flow_load32(p)    (*(const volatile __u32 *)(p))
+#define mr_flow_load64(p)    (*(const volatile __u64 *)(p))
+#else
+#define MR_FLOW_READ_FENCE() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define mr_flow_load32(p)    __atomic_load_n((const __u32 *)(p), __ATOMIC_RELAXED)
+#define mr_flow_load64(p)    __atomic_load_n((const __u64 *)(p), __ATOMIC_RELAXED)
+#endif
+
+#define MR_FLOW_INGRESS_MASK (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0xffffffff00ffffffULL : 0xffffff00ffffffffULL)
+
+static __always_inline __u64 mr_flow_word(const void *key, unsigned idx)
+{
+	__u64 v;
+	__builtin_memcpy(&v, (const char *)key + 8 * idx, sizeof(v));
+	return v;
+}
+
+static __always_inline int mr_flow_same4(const struct mr_key4 *a, const struct mr_key4 *b)
+{
+	return !((mr_flow_word(a, 0) ^ mr_flow_word(b, 0)) & MR_FLOW_INGRESS_MASK) &&
+		mr_flow_word(a, 1) == mr_flow_word(b, 1);
+}
+
+static __always_inline int mr_flow_same6(const struct mr_key6 *a, const struct mr_key6 *b)
+{
+	__u64 diff = (mr_flow_word(a, 0) ^ mr_flow_word(b, 0)) & MR_FLOW_INGRESS_MASK;
+	for (unsigned i = 1; i < 5; i++)
+		diff |= mr_flow_word(a, i) ^ mr_flow_word(b, i);
+	return !diff;
+}
+
+/* Copies a record as it stood at one moment.  1 = consistent; 0 = a writer was at it, *copy is to be ignored. */
+static __always_inline int mr_flow_copy(void *copy, const void *rec, const __u32 *seq, unsigned words)
+{
+	__u32 before = mr_flow_load32(seq);
+	if (before & 1)
+		return 0;
+	MR_FLOW_READ_FENCE();
+	for (unsigned i = 0; i < words; i++)
+		((__u64 *)copy)[i] = mr_flow_load64((const __u64 *)rec + i);
+	MR_FLOW_READ_FENCE();
+	return mr_flow_load32(seq) == before;
+}
+
+/*
+ * Looks for key in one bucket.  The way (0..MR_FLOW_WAYS-1) and in *copy the record as it stood at one moment, or -1: not here, or
+ * being written at this moment (the packet then takes the slower path, which is never wrong).  A caller that gets -1 from the
+ * primary bucket looks into the other one only when head.spill of the primary is not 0.  Takes no lock, in BPF and user space.
+ */
+static __always_inline int mr_flow_find4(
+	const struct mr_bucket4 *b, const struct mr_key4 *key, __u16 tag, struct mr_flow4 *copy)
+{
+	for (int i = 0; i < MR_FLOW_WAYS; i++) {
+		if (*(const volatile __u16 *)&b->head.tag[i] != tag)
+			continue;
+		if (mr_flow_copy(copy, &b->rec[i], &b->rec[i].st.seq, sizeof(*copy) / 8) &&
+			mr_flow_same4(&copy->key, key))
+			return i;
+	}
+	return -1;
+}
+
+static __always_inline int mr_flow_find6(
+	const struct mr_bucket6 *b, const struct mr_key6 *key, __u16 tag, struct mr_flow6 *copy)
+{
+	for (int i = 0; i < MR_FLOW_WAYS; i++) {
+		if (*(const volatile __u16 *)&b->head.tag[i] != tag)
+			continue;
+		if (mr_flow_copy(copy, &b->rec[i], &b->rec[i].st.seq, sizeof(*copy) / 8) &&
+			mr_flow_same6(&copy->key, key))
+			return i;
+	}
+	return -1;
 }
 
 #endif
