@@ -43,6 +43,7 @@ struct mr_interface_env {
 	struct mr_magazine *(*magazine)(void *ctx, unsigned queue_idx);
 	void *ctx;
 	const char *instance;
+	uint64_t shim_cookie; /* of hand-back in generic mode (core/handback.h) */
 };
 
 /*
@@ -54,8 +55,9 @@ struct mr_interface_env {
  */
 int mr_interface_open(const struct mr_config_interface *c, unsigned id, const struct mr_interface_env *env,
                       struct mr_interface **out, struct mr_error *e);
-/* Detaches, closes sockets, unmaps rings, reclaims frames.  NULL allowed.  No worker may use its queues.  Threads: control. */
-void mr_interface_close(struct mr_interface *i);
+/* Detaches, closes sockets, unmaps rings, reclaims frames.  NULL allowed.  No worker may use its queues.  `last` (may be NULL) gets the
+ * final counters summed over its queues, frames lost by the closing (tx_lost) included.  Threads: control. */
+void mr_interface_close(struct mr_interface *i, struct mr_queue_counters *last);
 
 const struct mr_interface_info *mr_interface_info(const struct mr_interface *i);
 unsigned mr_interface_queue_cnt(const struct mr_interface *i);

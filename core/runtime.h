@@ -10,6 +10,7 @@
 #define MR_CORE_RUNTIME_H
 
 #include "core/worker.h"
+#include <stdio.h>
 #include <time.h>
 
 struct mr_control;
@@ -20,6 +21,8 @@ struct mr_runtime_options {
 	const char *instance; /* --name; "default" */
 	const char *socket;   /* NULL = /run/millrace/INSTANCE.sock */
 	bool no_control;      /* tests */
+	void (*log)(const char *line);  /* events for the operator, one line each, no newline; NULL = nowhere */
+	void (*ready)(void);  /* called once, when traffic flows; may be NULL */
 };
 
 /* One configured interface over its whole life; `open` comes and goes with the device. */
@@ -28,11 +31,12 @@ struct mr_runtime_interface {
 	struct mr_config_interface config; /* as opened; strings owned here */
 	struct mr_interface *open;         /* NULL = absent */
 	struct mr_handback *handback;
+	bool is_file;
+	bool wanted;                       /* part of the configuration in force */
 	uint64_t opened_cnt;               /* times it was opened */
 	char absent_why[256];              /* why it is not open */
 	uint64_t retry_at_ms;
-	bool up;
-	bool was_down;                     /* taken out of the plan because the link is down */
+	bool link_down;                    /* as the plan in force has it */
 	/* counters of queues that were closed, so that totals never go back */
 	struct mr_queue_counters closed;
 };
@@ -54,6 +58,11 @@ struct mr_runtime {
 	char last_reload[512]; /* outcome of the last reload, a sentence */
 };
 
+/*
+ * Reads the file, takes the control socket, makes memory, opens every interface, publishes the first plan, starts the workers.  On
+ * failure nothing is left attached or created.  -EINVAL: the file is wrong (exit 2); anything else: the system refused (exit 1).
+ * Blocks SIGINT, SIGTERM, SIGHUP for the calling thread and those it starts.
+ */
 int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **out, struct mr_error *e);
 /* Runs until a signal or the end of all capture files.  0 or -errno. */
 int mr_runtime_run(struct mr_runtime *rt, struct mr_error *e);
@@ -61,8 +70,16 @@ void mr_runtime_destroy(struct mr_runtime *rt); /* NULL allowed */
 
 /* Swaps to a file (NULL = the one in force).  On failure nothing changed and e says why.  0: the new plan is in force on all workers. */
 int mr_runtime_reload(struct mr_runtime *rt, const char *path, struct mr_error *e);
-/* For `check`: everything but doing it.  Writes the plan for a person to `out` (FILE *) or JSON with `json`. */
-int mr_runtime_check(const char *path, bool json, void *out, struct mr_error *e);
+/* For `check`: everything but doing it.  Writes the plan for a person to `out`, or JSON with `json`. */
+int mr_runtime_check(const char *path, bool json, FILE *out, struct mr_error *e);
+
+/* Makes `plan` the one all workers use; returns when none uses the one before, which the caller now ends. */
+int mr_runtime_publish(struct mr_runtime *rt, struct mr_plan *plan, struct mr_error *e);
+void mr_runtime_log(struct mr_runtime *rt, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+uint64_t mr_runtime_now_ms(void); /* CLOCK_MONOTONIC */
+/* What a configuration needs of the frame pool when it does not say: rings of all queues, and half again. */
+uint64_t mr_runtime_frames_default(const struct mr_config *c, const unsigned *queue_cnt, unsigned worker_cnt);
+unsigned mr_runtime_worker_cnt(const struct mr_config *c);
 
 static inline struct mr_plan *mr_runtime_plan(struct mr_runtime *rt)
 {

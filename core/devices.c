@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/devices.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RETRY_MS 200 /* how often an absent device is looked for */
+
+unsigned mr_devices_id(struct mr_runtime *rt, const char *name)
+{
+	unsigned unused = 0;
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		if (!rt->interface[id].name) {
+			if (!unused)
+				unused = id;
+		} else if (!strcmp(rt->interface[id].name, name)) {
+			return id;
+		}
+	}
+	return unused;
+}
+
+/* The configuration of an interface outlives the file it was read from: it is opened again when its device returns. */
+static int keep_config(struct mr_runtime_interface *ri, const struct mr_config_interface *c)
+{
+	struct mr_config_interface copy = *c;
+	copy.name = strdup(c->name);
+	copy.device = c->device ? strdup(c->device) : NULL;
+	copy.pcap_in = c->pcap_in ? strdup(c->pcap_in) : NULL;
+	copy.pcap_out = c->pcap_out ? strdup(c->pcap_out) : NULL;
+	copy.memory.file = c->memory.file ? strdup(c->memory.file) : NULL;
+	copy.zone = c->zone ? strdup(c->zone) : NULL;
+	copy.queues.items = NULL;
+	if (c->queues.cnt) {
+		copy.queues.items = malloc(c->queues.cnt * sizeof(*c->queues.items));
+		if (copy.queues.items)
+			memcpy(copy.queues.items, c->queues.items, c->queues.cnt * sizeof(*c->queues.items));
+	}
+	ri->config = copy;
+	ri->name = (char *)copy.name;
+	bool whole = copy.name && (!c->device || copy.device) && (!c->pcap_in || copy.pcap_in) &&
+		(!c->pcap_out || copy.pcap_out) && (!c->memory.file || copy.memory.file) && (!c->zone || copy.zone) &&
+		(!c->queues.cnt || copy.queues.items);
+	return whole ? 0 : -ENOMEM;
+}
+
+static void drop_config(struct mr_runtime_interface *ri)
+{
+	free((char *)ri->config.name);
+	free((char *)ri->config.device);
+	free((char *)ri->config.pcap_in);
+	free((char *)ri->config.pcap_out);
+	free((char *)ri->config.memory.file);
+	free((char *)ri->config.zone);
+	free(ri->config.queues.items);
+	memset(ri, 0, sizeof(*ri));
+}
+
+static struct mr_magazine *magazine_of(void *ctx, unsigned queue_idx)
+{
+	struct mr_runtime *rt = ctx;
+	return mr_frames_magazine(rt->sh.frames, queue_idx % rt->sh.worker_cnt);
+}
+
+static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
+{
+	struct mr_runtime_interface *ri = &rt->interface[id];
+	struct mr_interface_env env = { .frames = rt->sh.frames,
+		.magazine = magazine_of,
+		.ctx = rt,
+		.instance = rt->opt.instance,
+		.shim_cookie = rt->shim_cookie };
+	int err = mr_interface_open(&ri->config, id, &env, &ri->open, e);
+	if (err)
+		return err;
+	const struct mr_interface_info *info = mr_interface_info(ri->open);
+	if (!ri->is_file) {
+		struct mr_handback_options opt = { .ifindex = info->ifindex,
+			.mtu = info->mtu,
+			.generic = info->mode == MR_MODE_GENERIC,
+			.shim_cookie = rt->shim_cookie };
+		err = mr_handback_open(&opt, &ri->handback, e);
+		if (err) {
+			mr_interface_close(ri->open, NULL);
+			ri->open = NULL;
+			return err;
+		}
+	}
+	struct mr_nexthop wire = { .kind = MR_NH_WIRE, .egress = id, .ifindex = info->ifindex, .mtu = info->mtu };
+	memcpy(wire.smac, info->mac, sizeof(wire.smac));
+	mr_nexthops_set(rt->sh.nexthops, id, &wire);
+	ri->opened_cnt++;
+	ri->link_down = !info->up;
+	ri->absent_why[0] = '\0';
+	return 0;
+}
+
+int mr_devices_open(struct mr_runtime *rt, unsigned id, const struct mr_config_interface *c, struct mr_error *e)
+{
+	struct mr_runtime_interface *ri = &rt->interface[id];
+	memset(ri, 0, sizeof(*ri));
+	if (keep_config(ri, c)) {
+		drop_config(ri);
+		return mr_error_set(e, -ENOMEM, "out of memory while opening interface '%s'", c->name);
+	}
+	ri->is_file = !c->device;
+	int err = open_device(rt, id, e);
+	if (err)
+		drop_config(ri);
+	return err;
+}
+
+static void add_counters(struct mr_queue_counters *to, const struct mr_queue_counters *from)
+{
+	/* All members are counters of the same type. */
+	uint64_t *t = (uint64_t *)to;
+	const uint64_t *f = (const uint64_t *)from;
+	for (size_t i = 0; i < sizeof(*to) / sizeof(*t); i++)
+		t[i] += f[i];
+}
+
+void mr_devices_close(struct mr_runtime *rt, unsigned id)
+{
+	struct mr_runtime_interface *ri = &rt->interface[id];
+	struct mr_queue_counters last = { 0 };
+	mr_interface_close(ri->open, &last);
+	ri->open = NULL;
+	add_counters(&ri->closed, &last);
+	mr_handback_close(ri->handback);
+	ri->handback = NULL;
+}
+
+void mr_devices_forget(struct mr_runtime *rt, unsigned id)
+{
+	struct mr_nexthop none = { .kind = MR_NH_NONE };
+	mr_devices_close(rt, id);
+	mr_nexthops_set(rt->sh.nexthops, id, &none);
+	drop_config(&rt->interface[id]);
+}
+
+void mr_devices_describe(struct mr_runtime *rt, struct mr_plan_env *env)
+{
+	memset(env, 0, sizeof(*env));
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		struct mr_runtime_interface *ri = &rt->interface[id];
+		env->device[id] = (struct mr_plan_device){ .name = ri->name,
+			.open = ri->open,
+			.handback = ri->handback,
+			.is_file = ri->is_file,
+			.link_down = ri->link_down };
+	}
+	env->stats = rt->sh.stats;
+	env->nexthops = rt->sh.nexthops;
+	env->worker_cnt = rt->sh.worker_cnt;
+	env->previous = mr_runtime_plan(rt);
+}
+
+static int refresh_plan(struct mr_runtime *rt, struct mr_error *e)
+{
+	struct mr_plan_env env;
+	struct mr_plan *old = mr_runtime_plan(rt), *plan;
+	mr_devices_describe(rt, &env);
+	int err = mr_plan_refresh(old, &env, &plan, e);
+	if (err)
+		return err;
+	err = mr_runtime_publish(rt, plan, e);
+	if (err)
+		return err;
+	mr_plan_free_shell(old);
+	return 0;
+}
+
+static void take_out(struct mr_runtime *rt, unsigned id)
+{
+	struct mr_runtime_interface *ri = &rt->interface[id];
+	struct mr_error e = { "" };
+	struct mr_interface *open = ri->open;
+	struct mr_handback *handback = ri->handback;
+	ri->open = NULL;
+	ri->handback = NULL;
+	ri->link_down = true;
+	int err = refresh_plan(rt, &e);
+	ri->open = open;
+	ri->handback = handback;
+	if (err) { /* tried again at the next poll; the workers only see errors from its rings until then */
+		mr_runtime_log(rt, "interface %s: device is gone, and %s", ri->name, e.text);
+		return;
+	}
+	snprintf(ri->absent_why, sizeof(ri->absent_why), "device %s is gone; it is taken up again when it is back",
+		ri->config.device);
+	mr_devices_close(rt, id);
+	ri->retry_at_ms = mr_runtime_now_ms() + RETRY_MS;
+	mr_runtime_log(rt, "interface %s: %s", ri->name, ri->absent_why);
+}
+
+static void take_in(struct mr_runtime *rt, unsigned id)
+{
+	struct mr_runtime_interface *ri = &rt->interface[id];
+	struct mr_error e = { "" };
+	ri->retry_at_ms = mr_runtime_now_ms() + RETRY_MS;
+	if (!if_nametoindex(ri->config.device))
+		return;
+	int err = open_device(rt, id, &e);
+	if (!err)
+		err = mr_steer_apply(mr_interface_steer(ri->open), mr_runtime_plan(rt)->interface[id].steer, &e);
+	if (!err)
+		err = refresh_plan(rt, &e);
+	if (err) {
+		mr_devices_close(rt, id);
+		if (strcmp(ri->absent_why, e.text)) /* said once, not every time it is tried */
+			mr_runtime_log(rt, "interface %s: not taken up: %s", ri->name, e.text);
+		snprintf(ri->absent_why, sizeof(ri->absent_why), "%.250s", e.text);
+		return;
+	}
+	mr_runtime_log(rt, "interface %s: device %s is back and in use", ri->name, ri->config.device);
+}
+
+void mr_devices_poll(struct mr_runtime *rt)
+{
+	uint64_t now_ms = mr_runtime_now_ms();
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		struct mr_runtime_interface *ri = &rt->interface[id];
+		if (!ri->name || ri->is_file)
+			continue;
+		if (!ri->open) {
+			if (now_ms >= ri->retry_at_ms)
+				take_in(rt, id);
+			continue;
+		}
+		mr_interface_poll(ri->open);
+		bool down = !mr_interface_info(ri->open)->up;
+		if (mr_interface_gone(ri->open)) {
+			take_out(rt, id);
+		} else if (down != ri->link_down) {
+			struct mr_error e = { "" };
+			ri->link_down = down;
+			mr_runtime_log(rt, "interface %s: link is %s", ri->name, down ? "down" : "up");
+			if (refresh_plan(rt, &e))
+				mr_runtime_log(rt, "interface %s: %s", ri->name, e.text);
+		}
+	}
+}
+
+bool mr_devices_drained(struct mr_runtime *rt)
+{
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
+		if (rt->interface[id].name && !rt->interface[id].is_file)
+			return false;
+	for (unsigned w = 0; w < rt->sh.worker_cnt; w++)
+		if (!mr_worker_drained(rt->worker[w]))
+			return false;
+	return true;
+}
