@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Namespaces, veth pairs and processes that are gone when the program is, however it ends.
+
+    with Bed("demo") as bed:
+        bed.ns("a"); bed.ns("b")
+        bed.veth("a", "a0", "b", "b0")
+        bed.run("a", "ip addr add 10.0.0.1/24 dev a0")
+        with bed.millrace("b", "b.yaml") as m: ...
+
+A namespace is called mr-WORD-PID-NAME, so that two runs never meet and a stale one is recognised.  Used by
+the Python tests, the demo and the benches; lib.sh is the same for shell tests.
+"""
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def find_millrace():
+    """The built program: $MILLRACE, or the one in $MR_BUILD (build/)."""
+    if os.environ.get("MILLRACE"):
+        return os.environ["MILLRACE"]
+    return os.path.join(build_dir(), "cli", "millrace")
+
+
+def build_dir():
+    return os.environ.get("MR_BUILD", os.path.join(ROOT, "build"))
+
+
+class Failed(Exception):
+    """One sentence for a person; the text is the whole message."""
+
+
+def command(words):
+    return words.split() if isinstance(words, str) else [str(w) for w in words]
+
+
+class Process:
+    """A child with its output in a file, ended when left."""
+
+    def __init__(self, bed, argv, name):
+        self.name = name
+        self.log = os.path.join(bed.dir, "%s-%d.log" % (name, len(bed.children)))
+        with open(self.log, "wb") as out:
+            self.child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, cwd=bed.dir)
+        self.pid = self.child.pid
+        bed.children.append(self)
+
+    def text(self):
+        with open(self.log, errors="replace") as f:
+            return f.read()
+
+    def wait_for(self, line, timeout_s=15):
+        """Until a line of the output contains the text."""
+        end = time.monotonic() + timeout_s
+        while line not in self.text():
+            if self.child.poll() is not None:
+                raise Failed("%s ended with %d before it said '%s':\n%s" % (self.name, self.child.returncode, line, self.text()[-2000:]))
+            if time.monotonic() > end:
+                raise Failed("%s did not say '%s' within %d s:\n%s" % (self.name, line, timeout_s, self.text()[-2000:]))
+            time.sleep(0.02)
+        return self
+
+    def stop(self, sig=signal.SIGTERM, timeout_s=10):
+        """Asks it to end, insists after timeout_s, and returns the exit code."""
+        if self.child.poll() is None:
+            self.child.send_signal(sig)
+            try:
+                self.child.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait(5)
+        if self.child.stdin:
+            self.child.stdin.close()
+            self.child.stdin = None
+        return self.child.returncode
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.stop()
+
+
+class Bed:
+    def __init__(self, word):
+        if os.geteuid() != 0:
+            raise Failed("network namespaces need root")
+        self.prefix = "mr-%s-%d" % (word, os.getpid())
+        self.spaces = []
+        self.children = []
+        self.dir = tempfile.mkdtemp(prefix=self.prefix + "-")
+        atexit.register(self.close)
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sig, self.interrupted)
+
+    def interrupted(self, sig, frame):
+        # A second Ctrl-C must not cut the cleaning short.
+        for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(s, signal.SIG_IGN)
+        sys.exit(128 + sig)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def close(self):
+        for child in reversed(self.children):
+            child.stop(timeout_s=5)
+        self.children = []
+        for name in self.spaces:
+            subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
+        self.spaces = []
+        if self.dir:
+            subprocess.run(["rm", "-rf", self.dir])
+            self.dir = None
+
+    def name(self, space):
+        return self.prefix + "-" + space
+
+    def enter(self, space):
+        return ["nsenter", "--net=/run/netns/" + self.name(space)]
+
+    def ns(self, space):
+        subprocess.run(["ip", "netns", "add", self.name(space)], check=True)
+        self.spaces.append(self.name(space))
+        self.run(space, "ip link set lo up")
+        # No router solicitations and duplicate-address waits: counts are exact and addresses usable at once.
+        self.sysctl(space, "net/ipv6/conf/default/accept_dad", 0)
+        self.sysctl(space, "net/ipv6/conf/all/accept_dad", 0)
+        self.sysctl(space, "net/ipv6/conf/default/router_solicitations", 0)
+
+    def sysctl(self, space, key, value):
+        # /proc/sys/net shows the namespace of the process that opens it.
+        self.run(space, ["sh", "-c", "echo %s > /proc/sys/%s" % (value, key)])
+
+    def veth(self, a, a_dev, b, b_dev, a_mac=None, b_mac=None, queues=1, mtu=None):
+        q = ["numrxqueues", queues, "numtxqueues", queues]
+        add = ["ip", "link", "add", a_dev, "netns", self.name(a)] + (["address", a_mac] if a_mac else []) + q
+        add += ["type", "veth", "peer", "name", b_dev, "netns", self.name(b)] + (["address", b_mac] if b_mac else []) + q
+        subprocess.run([str(w) for w in add], check=True)
+        for space, dev in ((a, a_dev), (b, b_dev)):
+            if mtu:
+                self.run(space, ["ip", "link", "set", dev, "mtu", mtu])
+            self.run(space, ["ip", "link", "set", dev, "up"])
+
+    def host(self, space, dev):
+        """Makes a host's veth send what would be on a wire: finished checksums, no segments over the MTU, tags in line."""
+        self.run(space, ["ethtool", "-K", dev, "tx", "off", "tso", "off", "gso", "off", "gro", "off"])
+        self.run(space, ["ethtool", "-K", dev, "txvlan", "off"], check=False)
+
+    def accept_redirects(self, space, dev):
+        """A veth without an XDP program takes redirected frames only after GRO was switched on while it is up."""
+        self.run(space, ["ethtool", "-K", dev, "gro", "off"])
+        self.run(space, ["ethtool", "-K", dev, "gro", "on"])
+
+    def mac(self, space, dev):
+        return json.loads(self.run(space, ["ip", "-j", "link", "show", dev]))[0]["address"]
+
+    def counters(self, space, dev):
+        """The kernel's own counters of a device, as ip -s link has them."""
+        d = json.loads(self.run(space, ["ip", "-j", "-s", "link", "show", dev]))[0]["stats64"]
+        return {way + "_" + k: d[way][k] for way in ("rx", "tx") for k in ("packets", "bytes", "dropped")}
+
+    def run(self, space, words, check=True, timeout_s=60):
+        """Runs a command in a namespace, returns what it wrote to standard output."""
+        argv = (self.enter(space) if space else []) + command(words)
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout_s, cwd=self.dir)
+        if check and done.returncode:
+            raise Failed("'%s' ended with %d: %s" % (" ".join(command(words)), done.returncode, done.stderr.decode(errors="replace").strip()))
+        return done.stdout.decode(errors="replace")
+
+    def spawn(self, space, words, name=None):
+        words = command(words)
+        return Process(self, (self.enter(space) if space else []) + words, name or os.path.basename(words[0]))
+
+    def file(self, name, text):
+        path = os.path.join(self.dir, name)
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+
+    def millrace(self, space, config, instance=None, wrap=(), timeout_s=20):
+        """Starts `millrace run` in a namespace and returns when traffic flows."""
+        instance = instance or self.name(space)
+        m = self.spawn(space, list(wrap) + [find_millrace(), "--name", instance, "run", config], name="millrace")
+        m.instance = instance
+        m.space = space
+        return m.wait_for("ready", timeout_s)
+
+    def ask(self, m, *words):
+        """A read from a running instance: the parsed JSON envelope."""
+        return json.loads(self.run(m.space, [find_millrace(), "--name", m.instance, *words, "--json"]))
+
+    def cpu_seconds(self, pid):
+        """Processor time a process has used, from /proc/PID/stat."""
+        with open("/proc/%d/stat" % pid) as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
