@@ -17,14 +17,21 @@
 
 struct mr_epoch;
 
-struct mr_epoch *mr_epoch_create(void); /* NULL = no memory */
-void mr_epoch_destroy(struct mr_epoch *e);
-void mr_epoch_online(struct mr_epoch *e, unsigned worker);  /* before the first use, and after sleeping */
-void mr_epoch_offline(struct mr_epoch *e, unsigned worker); /* before sleeping or ending */
-void mr_epoch_quiet(struct mr_epoch *e, unsigned worker);   /* once a loop */
-uint64_t mr_epoch_retire(struct mr_epoch *e);               /* a stamp for what was just unlinked */
-bool mr_epoch_passed(const struct mr_epoch *e, uint64_t stamp); /* nobody can hold it any more */
-/* Waits until the stamp has passed.  Threads: control only, never a worker.  -ETIMEDOUT after timeout_ms. */
+/* NULL = no memory. */
+struct mr_epoch *mr_epoch_create(void);
+void mr_epoch_destroy(struct mr_epoch *e); /* NULL allowed */
+
+/* worker < MR_EPOCH_WORKERS, one thread a slot.  Online before the first use and after sleeping; offline before sleeping or ending;
+ * quiet once a loop, holding nothing. */
+void mr_epoch_online(struct mr_epoch *e, unsigned worker);
+void mr_epoch_offline(struct mr_epoch *e, unsigned worker);
+void mr_epoch_quiet(struct mr_epoch *e, unsigned worker);
+
+/* A stamp for what was just unlinked.  Threads: any. */
+uint64_t mr_epoch_retire(struct mr_epoch *e);
+/* Nobody can hold it any more; who is online itself holds it up until its own quiet moment.  Threads: any. */
+bool mr_epoch_passed(const struct mr_epoch *e, uint64_t stamp);
+/* Waits until the stamp has passed.  0, or -ETIMEDOUT after timeout_ms.  Threads: control only, never a worker. */
 int mr_epoch_wait(struct mr_epoch *e, uint64_t stamp, unsigned timeout_ms);
 
 #endif

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* flow_insert.c - where a new record goes: first bucket, second, overflow; one or two keys at once, all or none. */
+#include "core/flow_table.h"
+#include <errno.h>
+
+/* From this many taken ways on, a key goes to its second bucket when that one is emptier.  7 leaves 90 % of keys in their first
+ * bucket at 80 % load and 0.5 % for the overflow; 8 would leave 94 % and 1.7 % (simulated, docs/flow-table.md). */
+#define WAYS_FIRST 7
+
+/* One record to be. */
+struct item {
+	const void *key;
+	uint64_t hash;
+	const void *rewrite;
+	const struct mr_flow_state *st;
+	uint8_t *bucket; /* where it goes; NULL = nowhere yet */
+	unsigned way;
+	bool spills;   /* not in its primary bucket */
+	bool overflow; /* in the overflow */
+};
+
+/* A way that may be used: free, and longer so than any reader may still hold it.  Clocks of two workers differ by a little, so a
+ * slot freed "in the future" is quarantined too. */
+static bool way_usable(const struct mr_bucket_head *h, unsigned way, uint32_t now_ms)
+{
+	if (__atomic_load_n(&h->tag[way], __ATOMIC_RELAXED))
+		return false;
+	if (!h->freed_ms[way])
+		return true;
+	uint32_t since_ms = now_ms - h->freed_ms[way];
+	return since_ms >= MR_FLOW_QUARANTINE_MS && since_ms < UINT32_MAX - 60000;
+}
+
+/* The first usable way that the other item has not got, and how many are left. */
+static unsigned ways_usable(const uint8_t *bucket, const struct item *other, uint32_t now_ms, unsigned *first)
+{
+	const struct mr_bucket_head *h = (const struct mr_bucket_head *)bucket;
+	unsigned cnt = 0;
+
+	for (unsigned way = MR_FLOW_WAYS; way--;) {
+		if (other && other->bucket == bucket && other->way == way)
+			continue;
+		if (way_usable(h, way, now_ms)) {
+			*first = way;
+			cnt++;
+		}
+	}
+	return cnt;
+}
+
+/* ---- insert --------------------------------------------------------------------------------------------- */
+
+/* The way of a key in a locked bucket, or -1. */
+static int find_in(const struct mr_flow_side *s, uint8_t *bucket, const struct item *it)
+{
+	uint32_t found = mr_flow_match((struct mr_bucket_head *)bucket, mr_flow_tag(it->hash));
+
+	for (; found; found &= found - 1) {
+		unsigned way = (unsigned)__builtin_ctz(found) / 2;
+		if (mr_flow_record_is(mr_flow_record_of(s, bucket, way), it->key, s->key_bytes, s->state_offset,
+			    s->record_bytes, NULL))
+			return (int)way;
+	}
+	return -1;
+}
+
+/* Looks for the key where it may be; every bucket looked at is locked.  Returns its way and *bucket, or -1. */
+static int find_locked(const struct mr_flow_side *s, const struct item *it, uint8_t **bucket)
+{
+	*bucket = mr_flow_primary_of(s, it->hash);
+	int way = find_in(s, *bucket, it);
+	if (way >= 0 || !__atomic_load_n(&((struct mr_bucket_head *)*bucket)->spill, __ATOMIC_RELAXED))
+		return way;
+	*bucket = mr_flow_secondary_of(s, it->hash);
+	way = find_in(s, *bucket, it);
+	for (unsigned i = 0; way < 0 && i < 2; i++) {
+		*bucket = mr_flow_overflow_at(s, it->hash, i);
+		way = find_in(s, *bucket, it);
+	}
+	return way;
+}
+
+/* Chooses a place among the locked buckets. */
+static bool choose(const struct mr_flow_side *s, struct item *it, const struct item *other, uint32_t now_ms)
+{
+	uint8_t *first = mr_flow_primary_of(s, it->hash), *second = mr_flow_secondary_of(s, it->hash);
+	unsigned way1 = 0, way2 = 0;
+	unsigned left1 = ways_usable(first, other, now_ms, &way1);
+	unsigned left2 = ways_usable(second, other, now_ms, &way2);
+
+	if (left1 > MR_FLOW_WAYS - WAYS_FIRST || (left1 && left1 >= left2)) {
+		it->bucket = first;
+		it->way = way1;
+		return true;
+	}
+	it->spills = true;
+	it->bucket = second;
+	it->way = way2;
+	for (unsigned i = 0; !left2 && i < 2; i++) {
+		it->overflow = true;
+		it->bucket = mr_flow_overflow_at(s, it->hash, i);
+		left2 = ways_usable(it->bucket, other, now_ms, &it->way);
+	}
+	if (!left2)
+		it->bucket = NULL;
+	return left2 != 0;
+}
+
+/* Writes a record where nobody looks yet: odd, words, even.  Release stores, as their readers acquire. */
+static void record_write(const struct mr_flow_side *s, const struct item *it)
+{
+	union {
+		struct mr_flow4 f4;
+		struct mr_flow6 f6;
+		uint64_t word[sizeof(struct mr_flow6) / 8];
+		uint32_t half[sizeof(struct mr_flow6) / 4];
+	} image = { 0 };
+	uint8_t *record = mr_flow_record_of(s, it->bucket, it->way);
+	uint64_t *to = (uint64_t *)record;
+	uint32_t *seq = &mr_flow_state_of(s, record)->seq;
+	size_t seq_word = s->state_offset / 8;
+
+	memcpy(&image, it->key, s->key_bytes);
+	memcpy((char *)&image + s->key_bytes, it->rewrite, s->state_offset - s->key_bytes);
+	memcpy((char *)&image + s->state_offset, it->st, sizeof(*it->st));
+
+	uint32_t was = __atomic_load_n(seq, __ATOMIC_RELAXED);
+	__atomic_store_n(seq, was + 1, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < s->record_bytes / 8; i++) {
+		if (i != seq_word)
+			__atomic_store_n(to + i, image.word[i], __ATOMIC_RELEASE);
+	}
+	__atomic_store_n((uint32_t *)record + 2 * seq_word + 1, image.half[2 * seq_word + 1], __ATOMIC_RELEASE);
+	__atomic_store_n(seq, was + 2, __ATOMIC_RELEASE);
+}
+
+static void publish(struct mr_flow_side *s, const struct item *it)
+{
+	struct mr_bucket_head *h = (struct mr_bucket_head *)it->bucket;
+
+	if (it->spills) {
+		struct mr_bucket_head *first = (struct mr_bucket_head *)mr_flow_primary_of(s, it->hash);
+		__atomic_store_n(&first->spill, first->spill + 1, __ATOMIC_RELEASE);
+	}
+	if (it->overflow)
+		__atomic_fetch_add(&s->overflow_live, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&s->live, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&h->tag[it->way], mr_flow_tag(it->hash), __ATOMIC_RELEASE);
+}
+
+/* Finds or places all items under the locks held.  0, -EEXIST with *at naming it, -ENOSPC; with `primary_only`, -EAGAIN when other
+ * buckets must be looked at. */
+static int place(const struct mr_flows *t, const struct mr_flow_side *s, struct item *it, unsigned n, bool primary_only,
+	uint32_t now_ms, mr_flow_ref *at, uint32_t *holder)
+{
+	bool again = false;
+
+	for (unsigned i = 0; i < n; i++) {
+		const struct item *other = i ? &it[0] : NULL;
+		uint8_t *bucket = mr_flow_primary_of(s, it[i].hash);
+		if (primary_only) {
+			struct mr_bucket_head *h = (struct mr_bucket_head *)bucket;
+			unsigned left = ways_usable(bucket, other, now_ms, &it[i].way);
+			int way = find_in(s, bucket, &it[i]);
+			it[i].bucket = bucket;
+			if (way < 0) {
+				again |= h->spill || left <= MR_FLOW_WAYS - WAYS_FIRST;
+				continue;
+			}
+			it[i].way = (unsigned)way;
+		} else {
+			int way = find_locked(s, &it[i], &bucket);
+			if (way < 0)
+				continue;
+			it[i].bucket = bucket;
+			it[i].way = (unsigned)way;
+		}
+		*at = mr_flow_ref_of(t, s, it[i].bucket, it[i].way);
+		*holder = __atomic_load_n(
+			&mr_flow_state_of(s, mr_flow_record_of(s, it[i].bucket, it[i].way))->session, __ATOMIC_RELAXED);
+		return -EEXIST;
+	}
+	if (primary_only)
+		return again ? -EAGAIN : 0;
+	for (unsigned i = 0; i < n; i++) {
+		if (!choose(s, &it[i], i ? &it[0] : NULL, now_ms))
+			return -ENOSPC;
+	}
+	return 0;
+}
+
+/* Inserts one or two records, all or none.  The references are stored before the records can be found. */
+static int insert(struct mr_flows *t, struct mr_flow_side *s, struct item *it, unsigned n, uint32_t now_ms,
+	mr_flow_ref *ref, uint32_t *holder)
+{
+	struct mr_flow_lockset l = { .cnt = 0 };
+	mr_flow_ref at = MR_FLOW_NONE;
+
+	if (!s->bucket_cnt)
+		return -ENOSPC;
+	for (unsigned i = 0; i < n; i++)
+		mr_flow_lockset_add(&l, mr_flow_primary_of(s, it[i].hash));
+	mr_flow_lockset_lock(&l);
+	int err = place(t, s, it, n, true, now_ms, &at, holder);
+	if (err == -EAGAIN) {
+		mr_flow_lockset_unlock(&l);
+		for (unsigned i = 0; i < n; i++) {
+			it[i].bucket = NULL;
+			mr_flow_lockset_add(&l, mr_flow_primary_of(s, it[i].hash));
+			mr_flow_lockset_add(&l, mr_flow_secondary_of(s, it[i].hash));
+			mr_flow_lockset_add(&l, mr_flow_overflow_at(s, it[i].hash, 0));
+			mr_flow_lockset_add(&l, mr_flow_overflow_at(s, it[i].hash, 1));
+		}
+		mr_flow_lockset_lock(&l);
+		err = place(t, s, it, n, false, now_ms, &at, holder);
+	}
+	for (unsigned i = 0; !err && i < n; i++) {
+		__atomic_store_n(&ref[i], mr_flow_ref_of(t, s, it[i].bucket, it[i].way), __ATOMIC_RELAXED);
+		record_write(s, &it[i]);
+	}
+	for (unsigned i = n; !err && i--;)
+		publish(s, &it[i]);
+	mr_flow_lockset_unlock(&l);
+	if (err == -EEXIST)
+		ref[0] = at;
+	return err;
+}
+
+int mr_flows_insert4(struct mr_flows *t, const struct mr_key4 *key, uint64_t hash, const struct mr_rewrite4 *rw,
+	const struct mr_flow_state *st, uint32_t now_ms, mr_flow_ref *ref)
+{
+	struct item it = { .key = key, .hash = hash, .rewrite = rw, .st = st };
+	uint32_t holder;
+
+	return insert(t, &t->side[0], &it, 1, now_ms, ref, &holder);
+}
+
+int mr_flows_insert6(struct mr_flows *t, const struct mr_key6 *key, uint64_t hash, const struct mr_rewrite6 *rw,
+	const struct mr_flow_state *st, uint32_t now_ms, mr_flow_ref *ref)
+{
+	struct item it = { .key = key, .hash = hash, .rewrite = rw, .st = st };
+	uint32_t holder;
+
+	return insert(t, &t->side[1], &it, 1, now_ms, ref, &holder);
+}
+
+int mr_flows_insert_pair(struct mr_flows *t, bool v6, const struct mr_flow_insert in[2], uint32_t now_ms,
+	mr_flow_ref ref[2], uint32_t *holder)
+{
+	struct item it[2] = { { .key = in[0].key, .hash = in[0].hash, .rewrite = in[0].rewrite, .st = in[0].st },
+		{ .key = in[1].key, .hash = in[1].hash, .rewrite = in[1].rewrite, .st = in[1].st } };
+
+	return insert(t, &t->side[v6], it, 2, now_ms, ref, holder);
+}
