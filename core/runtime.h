@@ -80,6 +80,7 @@ uint64_t mr_runtime_now_ms(void); /* CLOCK_MONOTONIC */
 /* What a configuration needs of the frame pool when it does not say: rings of all queues, and half again. */
 uint64_t mr_runtime_frames_default(const struct mr_config *c, const unsigned *queue_cnt, unsigned worker_cnt);
 unsigned mr_runtime_worker_cnt(const struct mr_config *c);
+int mr_runtime_worker_core(const struct mr_config *c, unsigned w); /* -1 = not pinned */
 
 static inline struct mr_plan *mr_runtime_plan(struct mr_runtime *rt)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "core/devices.h"
+#include "core/hotplug.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -8,7 +8,7 @@
 
 #define RETRY_MS 200 /* how often an absent device is looked for */
 
-unsigned mr_devices_id(struct mr_runtime *rt, const char *name)
+unsigned mr_hotplug_id(struct mr_runtime *rt, const char *name)
 {
 	unsigned unused = 0;
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
@@ -97,7 +97,7 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 	return 0;
 }
 
-int mr_devices_open(struct mr_runtime *rt, unsigned id, const struct mr_config_interface *c, struct mr_error *e)
+int mr_hotplug_open(struct mr_runtime *rt, unsigned id, const struct mr_config_interface *c, struct mr_error *e)
 {
 	struct mr_runtime_interface *ri = &rt->interface[id];
 	memset(ri, 0, sizeof(*ri));
@@ -121,7 +121,7 @@ static void add_counters(struct mr_queue_counters *to, const struct mr_queue_cou
 		t[i] += f[i];
 }
 
-void mr_devices_close(struct mr_runtime *rt, unsigned id)
+void mr_hotplug_close(struct mr_runtime *rt, unsigned id)
 {
 	struct mr_runtime_interface *ri = &rt->interface[id];
 	struct mr_queue_counters last = { 0 };
@@ -132,15 +132,15 @@ void mr_devices_close(struct mr_runtime *rt, unsigned id)
 	ri->handback = NULL;
 }
 
-void mr_devices_forget(struct mr_runtime *rt, unsigned id)
+void mr_hotplug_forget(struct mr_runtime *rt, unsigned id)
 {
 	struct mr_nexthop none = { .kind = MR_NH_NONE };
-	mr_devices_close(rt, id);
+	mr_hotplug_close(rt, id);
 	mr_nexthops_set(rt->sh.nexthops, id, &none);
 	drop_config(&rt->interface[id]);
 }
 
-void mr_devices_describe(struct mr_runtime *rt, struct mr_plan_env *env)
+void mr_hotplug_describe(struct mr_runtime *rt, struct mr_plan_env *env)
 {
 	memset(env, 0, sizeof(*env));
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
@@ -161,7 +161,7 @@ static int refresh_plan(struct mr_runtime *rt, struct mr_error *e)
 {
 	struct mr_plan_env env;
 	struct mr_plan *old = mr_runtime_plan(rt), *plan;
-	mr_devices_describe(rt, &env);
+	mr_hotplug_describe(rt, &env);
 	int err = mr_plan_refresh(old, &env, &plan, e);
 	if (err)
 		return err;
@@ -190,7 +190,7 @@ static void take_out(struct mr_runtime *rt, unsigned id)
 	}
 	snprintf(ri->absent_why, sizeof(ri->absent_why), "device %s is gone; it is taken up again when it is back",
 		ri->config.device);
-	mr_devices_close(rt, id);
+	mr_hotplug_close(rt, id);
 	ri->retry_at_ms = mr_runtime_now_ms() + RETRY_MS;
 	mr_runtime_log(rt, "interface %s: %s", ri->name, ri->absent_why);
 }
@@ -208,7 +208,7 @@ static void take_in(struct mr_runtime *rt, unsigned id)
 	if (!err)
 		err = refresh_plan(rt, &e);
 	if (err) {
-		mr_devices_close(rt, id);
+		mr_hotplug_close(rt, id);
 		if (strcmp(ri->absent_why, e.text)) /* said once, not every time it is tried */
 			mr_runtime_log(rt, "interface %s: not taken up: %s", ri->name, e.text);
 		snprintf(ri->absent_why, sizeof(ri->absent_why), "%.250s", e.text);
@@ -217,7 +217,7 @@ static void take_in(struct mr_runtime *rt, unsigned id)
 	mr_runtime_log(rt, "interface %s: device %s is back and in use", ri->name, ri->config.device);
 }
 
-void mr_devices_poll(struct mr_runtime *rt)
+void mr_hotplug_poll(struct mr_runtime *rt)
 {
 	uint64_t now_ms = mr_runtime_now_ms();
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
@@ -243,7 +243,7 @@ void mr_devices_poll(struct mr_runtime *rt)
 	}
 }
 
-bool mr_devices_drained(struct mr_runtime *rt)
+bool mr_hotplug_drained(struct mr_runtime *rt)
 {
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
 		if (rt->interface[id].name && !rt->interface[id].is_file)

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* check.c - what `millrace check` does: everything up to touching the system, then tells the plan. */
+#include "core/reload.h"
+#include "core/stage.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const mode_names[] = { "auto", "zerocopy", "copy", "generic" };
+static const char *const to_names[] = { "", "back", "kernel", "route" };
+
+struct check {
+	struct mr_config *config;
+	struct mr_interface_info info[MR_MAX_INTERFACES];
+	struct mr_plan_env env;
+	struct mr_plan *plan;
+	unsigned worker_cnt;
+	json_t *warnings;
+};
+
+static void warn(struct check *k, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void warn(struct check *k, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	json_array_append_new(k->warnings, json_string(text));
+}
+
+static json_t *interfaces_json(struct check *k)
+{
+	json_t *all = json_array();
+	for (uint32_t i = 0; i < k->config->interface_cnt; i++) {
+		const struct mr_config_interface *c = &k->config->interfaces[i];
+		const struct mr_interface_info *info = &k->info[i];
+		json_t *o = json_pack("{s:s, s:s, s:i}", "name", c->name, "kind",
+			info->kind == MR_INTERFACE_XSK            ? "device"
+				: info->kind == MR_INTERFACE_PCAP ? "pcap"
+								  : "memory",
+			"queues", info->queue_cnt);
+		if (info->kind == MR_INTERFACE_XSK) {
+			json_object_set_new(o, "device", json_string(c->device));
+			json_object_set_new(o, "driver", json_string(info->driver));
+			json_object_set_new(o, "mode_asked", json_string(mode_names[c->mode]));
+			json_object_set_new(o, "mtu_bytes", json_integer(info->mtu));
+			json_object_set_new(o, "device_queues", json_integer(info->device_queue_cnt));
+			json_object_set_new(o, "link", json_string(info->up ? "up" : "down"));
+			if (info->queue_cnt < info->device_queue_cnt)
+				warn(k,
+					"interfaces.%s: %u of %u queues have a socket; matched packets on the others "
+					"stay "
+					"with the kernel",
+					c->name, info->queue_cnt, info->device_queue_cnt);
+		}
+		if (info->queue_cnt < k->worker_cnt && info->kind == MR_INTERFACE_XSK)
+			warn(k, "interfaces.%s: %u queue(s) for %u workers; the others hand their packets over to it",
+				c->name, info->queue_cnt, k->worker_cnt);
+		json_array_append_new(all, o);
+	}
+	return all;
+}
+
+static json_t *names_json(const struct mr_string_list *l)
+{
+	json_t *a = json_array();
+	for (uint32_t i = 0; i < l->cnt; i++)
+		json_array_append_new(a, json_string(l->items[i]));
+	return a;
+}
+
+static json_t *pipelines_json(struct check *k)
+{
+	json_t *all = json_array();
+	for (uint32_t i = 0; i < k->config->pipeline_cnt; i++) {
+		const struct mr_config_pipeline *p = &k->config->pipelines[i];
+		const char *match = p->match_kind == MR_MATCH_ALL ? "all"
+			: p->match_kind == MR_MATCH_AUTO          ? "auto"
+								  : "list";
+		json_array_append_new(all,
+			json_pack("{s:s, s:o, s:s, s:i, s:i, s:o, s:s, s:s}", "name", p->name, "from",
+				names_json(&p->from), "match", match, "match_entries", (int)p->match_cnt,
+				"except_entries", (int)p->except_cnt, "stages", names_json(&p->stages), "to",
+				p->to_kind == MR_TO_INTERFACE ? p->to : to_names[p->to_kind], "state",
+				p->state == MR_STATE_NONE ? "none" : "sessions"));
+	}
+	return all;
+}
+
+static json_t *workers_json(struct check *k)
+{
+	json_t *all = json_array();
+	for (unsigned w = 0; w < k->worker_cnt; w++) {
+		int core = mr_runtime_worker_core(k->config, w);
+		json_array_append_new(all, core < 0 ? json_null() : json_integer(core));
+	}
+	return all;
+}
+
+static json_t *memory_json(struct check *k)
+{
+	const struct mr_config *c = k->config;
+	unsigned queue_cnt[MR_MAX_INTERFACES];
+	for (uint32_t i = 0; i < c->interface_cnt; i++)
+		queue_cnt[i] = k->info[i].queue_cnt;
+	uint64_t frames =
+		c->memory.frames_cnt ? c->memory.frames_cnt : mr_runtime_frames_default(c, queue_cnt, k->worker_cnt);
+	uint64_t rings = 0;
+	for (uint32_t i = 0; i < c->interface_cnt; i++)
+		rings += queue_cnt[i] * c->interfaces[i].rx_ring;
+	if (frames < rings)
+		warn(k, "memory.frames: %llu frames cannot fill all receive rings (%llu descriptors)",
+			(unsigned long long)frames, (unsigned long long)rings);
+	size_t flows = mr_flows_bytes4(c->flows.capacity * 2) + mr_flows_bytes6(c->flows.capacity * 2);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I}", "frames", (json_int_t)frames, "frame_bytes",
+		(json_int_t)c->memory.frame_bytes, "packet_bytes", (json_int_t)(frames * c->memory.frame_bytes),
+		"flow_capacity", (json_int_t)c->flows.capacity, "flow_table_bytes", (json_int_t)flows);
+}
+
+static int gather(struct check *k, const char *path, struct mr_error *e)
+{
+	int err = mr_reload_read(path, &k->config, e);
+	if (err)
+		return err;
+	if (k->config->interface_cnt > MR_MAX_INTERFACES)
+		return mr_config_error(k->config, e, k->config->interfaces[MR_MAX_INTERFACES].at, "interfaces",
+			"more than %u interfaces", MR_MAX_INTERFACES);
+	k->worker_cnt = mr_runtime_worker_cnt(k->config);
+	for (uint32_t i = 0; i < k->config->interface_cnt; i++) {
+		const struct mr_config_interface *c = &k->config->interfaces[i];
+		err = mr_interface_check(c, k->config->memory.frame_bytes, &k->info[i], e);
+		if (err)
+			return err;
+		k->env.device[i + 1] = (struct mr_plan_device){ .name = c->name, .is_file = !c->device };
+	}
+	k->env.stats = mr_stats_create(k->worker_cnt);
+	k->env.nexthops = mr_nexthops_create();
+	k->env.worker_cnt = k->worker_cnt;
+	k->env.serial = 1;
+	if (!k->env.stats || !k->env.nexthops)
+		return mr_error_set(e, -ENOMEM, "out of memory");
+	err = mr_plan_create(k->config, &k->env, &k->plan, e);
+	if (!err)
+		k->config = NULL; /* the plan's, which is freed last */
+	return err;
+}
+
+static void print_list(FILE *out, const json_t *list)
+{
+	size_t i;
+	json_t *v;
+	json_array_foreach(list, i, v) fprintf(out, "%s%s", i ? ", " : "", json_string_value(v));
+}
+
+static void print_text(FILE *out, const char *path, const json_t *data)
+{
+	size_t i;
+	json_t *o;
+	fprintf(out, "%s is good\n\ninterfaces\n", path);
+	json_array_foreach(json_object_get(data, "interfaces"), i, o)
+	{
+		const char *device = json_string_value(json_object_get(o, "device"));
+		fprintf(out, "  %-12s %s", json_string_value(json_object_get(o, "name")),
+			device ? device : json_string_value(json_object_get(o, "kind")));
+		if (device)
+			fprintf(out, " (driver %s), mode %s, MTU %lld, link %s",
+				json_string_value(json_object_get(o, "driver")),
+				json_string_value(json_object_get(o, "mode_asked")),
+				json_integer_value(json_object_get(o, "mtu_bytes")),
+				json_string_value(json_object_get(o, "link")));
+		fprintf(out, ", %lld queue(s)\n", json_integer_value(json_object_get(o, "queues")));
+	}
+	fprintf(out, "pipelines (first match wins; what matches none stays with the kernel)\n");
+	json_array_foreach(json_object_get(data, "pipelines"), i, o)
+	{
+		fprintf(out, "  %-12s from ", json_string_value(json_object_get(o, "name")));
+		print_list(out, json_object_get(o, "from"));
+		fprintf(out, ", match %s", json_string_value(json_object_get(o, "match")));
+		if (!strcmp(json_string_value(json_object_get(o, "match")), "list"))
+			fprintf(out, " of %lld", json_integer_value(json_object_get(o, "match_entries")));
+		fprintf(out, ", except %lld, stages [", json_integer_value(json_object_get(o, "except_entries")));
+		print_list(out, json_object_get(o, "stages"));
+		fprintf(out, "], to %s\n", json_string_value(json_object_get(o, "to")));
+	}
+	fprintf(out, "workers\n");
+	json_array_foreach(json_object_get(data, "worker_cores"), i, o)
+	{
+		if (json_is_null(o))
+			fprintf(out, "  %zu: not pinned\n", i);
+		else
+			fprintf(out, "  %zu: core %lld\n", i, json_integer_value(o));
+	}
+	const json_t *m = json_object_get(data, "memory");
+	fprintf(out, "memory\n  %lld frames of %lld bytes (%.1f MiB), flow table for %lld sessions (%.1f MiB)\n",
+		json_integer_value(json_object_get(m, "frames")), json_integer_value(json_object_get(m, "frame_bytes")),
+		json_integer_value(json_object_get(m, "packet_bytes")) / 1048576.0,
+		json_integer_value(json_object_get(m, "flow_capacity")),
+		json_integer_value(json_object_get(m, "flow_table_bytes")) / 1048576.0);
+	json_array_foreach(json_object_get(data, "warnings"), i, o) fprintf(out, "warning: %s\n", json_string_value(o));
+}
+
+int mr_runtime_check(const char *path, bool json, FILE *out, struct mr_error *e)
+{
+	struct check *k = calloc(1, sizeof(*k));
+	if (!k)
+		return mr_error_set(e, -ENOMEM, "out of memory");
+	k->warnings = json_array();
+	int err = gather(k, path, e);
+	if (!err) {
+		struct mr_config *c = (struct mr_config *)k->plan->config;
+		k->config = c;
+		json_t *data = json_pack("{s:o, s:o, s:o, s:o}", "interfaces", interfaces_json(k), "pipelines",
+			pipelines_json(k), "worker_cores", workers_json(k), "memory", memory_json(k));
+		json_object_set(data, "warnings", k->warnings);
+		if (json) {
+			json_t *envelope = json_pack("{s:s, s:s, s:i, s:o}", "schema", "millrace/check/1", "file", path,
+				"generation", 0, "data", data);
+			json_dumpf(envelope, out, JSON_INDENT(2));
+			fputc('\n', out);
+			json_decref(envelope);
+		} else {
+			print_text(out, path, data);
+			json_decref(data);
+		}
+		k->config = NULL;
+	}
+	mr_plan_destroy(k->plan);
+	mr_config_free(k->config);
+	mr_nexthops_destroy(k->env.nexthops);
+	mr_stats_destroy(k->env.stats);
+	json_decref(k->warnings);
+	free(k);
+	return err;
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/reload.h"
+
+#include "core/hotplug.h"
+#include "core/stage.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int check_cores(const struct mr_config *c, struct mr_error *e)
+{
+	long online = sysconf(_SC_NPROCESSORS_CONF);
+	unsigned cnt = mr_runtime_worker_cnt(c);
+	if (cnt > MR_WORKERS_MAX)
+		return mr_config_error(
+			c, e, c->workers.cores.at, "workers", "%u workers, and %u is the most", cnt, MR_WORKERS_MAX);
+	for (unsigned w = 0; w < cnt; w++)
+		if (mr_runtime_worker_core(c, w) >= online)
+			return mr_config_error(c, e, c->workers.cores.at, "workers.cores",
+				"there is no core %d here (0-%ld)", mr_runtime_worker_core(c, w), online - 1);
+	return 0;
+}
+
+static int load_plugins(const struct mr_config *c, struct mr_error *e)
+{
+	for (uint32_t i = 0; i < c->plugins.cnt; i++) {
+		struct mr_error why = { "" };
+		int err = mr_stage_load(c->plugins.items[i], &why);
+		if (err)
+			return mr_config_error(c, e, c->plugins.at[i], "plugins", "%s", why.text);
+	}
+	return 0;
+}
+
+int mr_reload_read(const char *path, struct mr_config **out, struct mr_error *e)
+{
+	struct mr_config *c;
+	int err = mr_config_read(path, &c, e);
+	if (err)
+		return err;
+	err = mr_config_check_supported(c, e);
+	if (!err)
+		err = check_cores(c, e);
+	if (!err)
+		err = load_plugins(c, e);
+	if (err) {
+		mr_config_free(c);
+		return err;
+	}
+	*out = c;
+	return 0;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && !strcmp(a, b));
+}
+
+static bool same_ranges(const struct mr_range_list *a, const struct mr_range_list *b)
+{
+	return a->cnt == b->cnt && (!a->cnt || !memcmp(a->items, b->items, a->cnt * sizeof(*a->items)));
+}
+
+/* What a running interface cannot change without closing its sockets: NULL, or the key. */
+static const char *interface_difference(const struct mr_config_interface *a, const struct mr_config_interface *b)
+{
+	if (!same_text(a->device, b->device))
+		return "device";
+	if (!same_text(a->pcap_in, b->pcap_in) || !same_text(a->pcap_out, b->pcap_out))
+		return "pcap";
+	if (!same_text(a->memory.file, b->memory.file) || a->memory.repeat != b->memory.repeat)
+		return "memory";
+	if (a->mode != b->mode)
+		return "mode";
+	if (!same_ranges(&a->queues, &b->queues))
+		return "queues";
+	if (a->attach != b->attach)
+		return "attach";
+	if (a->rx_ring != b->rx_ring || a->tx_ring != b->tx_ring)
+		return "rx_ring or tx_ring";
+	if (a->promiscuous != b->promiscuous)
+		return "promiscuous";
+	return NULL;
+}
+
+static const struct mr_config_interface *interface_named(const struct mr_config *c, const char *name)
+{
+	for (uint32_t i = 0; i < c->interface_cnt; i++)
+		if (!strcmp(c->interfaces[i].name, name))
+			return &c->interfaces[i];
+	return NULL;
+}
+
+/* Refuses what only a restart can do, before anything is touched. */
+static int check_changes(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
+{
+	const struct mr_config *old = mr_runtime_plan(rt)->config;
+	struct mr_position nowhere = { 0 };
+	if (!same_ranges(&c->workers.cores, &old->workers.cores) ||
+		mr_runtime_worker_cnt(c) != mr_runtime_worker_cnt(old) || c->workers.idle != old->workers.idle ||
+		c->workers.spin_ns != old->workers.spin_ns)
+		return mr_config_error(c, e, c->workers.cores.at, "workers", "changing workers needs a restart");
+	if (c->memory.frames_cnt != old->memory.frames_cnt || c->memory.frame_bytes != old->memory.frame_bytes ||
+		c->memory.huge != old->memory.huge)
+		return mr_config_error(c, e, nowhere, "memory", "changing the packet memory needs a restart");
+	if (c->flows.capacity != old->flows.capacity)
+		return mr_config_error(
+			c, e, nowhere, "flows.capacity", "changing the size of the flow table needs a restart");
+	if (c->interface_cnt > MR_MAX_INTERFACES)
+		return mr_config_error(c, e, c->interfaces[MR_MAX_INTERFACES].at, "interfaces",
+			"more than %u interfaces", MR_MAX_INTERFACES);
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		const struct mr_runtime_interface *ri = &rt->interface[id];
+		const struct mr_config_interface *ci = ri->name ? interface_named(c, ri->name) : NULL;
+		const char *key = ci ? interface_difference(&ri->config, ci) : NULL;
+		if (key)
+			return mr_config_error(c, e, ci->at, ri->name,
+				"changing %s of a running interface needs a restart (or give the interface a new name)",
+				key);
+	}
+	return 0;
+}
+
+struct opened {
+	bool fresh[MR_MAX_INTERFACES + 1]; /* opened by this reload */
+};
+
+static int open_new(struct mr_runtime *rt, const struct mr_config *c, struct opened *o, struct mr_error *e)
+{
+	for (uint32_t i = 0; i < c->interface_cnt; i++) {
+		const struct mr_config_interface *ci = &c->interfaces[i];
+		unsigned id = mr_hotplug_id(rt, ci->name);
+		if (id && rt->interface[id].name)
+			continue;
+		if (!id)
+			return mr_config_error(c, e, ci->at, ci->name,
+				"no room for another interface before the ones that leave are gone; reload in two "
+				"steps");
+		int err = mr_hotplug_open(rt, id, ci, e);
+		if (err)
+			return err;
+		o->fresh[id] = true;
+	}
+	return 0;
+}
+
+static void close_new(struct mr_runtime *rt, const struct opened *o)
+{
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
+		if (o->fresh[id])
+			mr_hotplug_forget(rt, id);
+}
+
+/* Puts a plan's steering in force on every open interface; interfaces the plan does not have steer nothing. */
+static int steer_all(struct mr_runtime *rt, const struct mr_plan *plan, struct mr_error *e)
+{
+	struct mr_steer_table *nothing = NULL;
+	int err = mr_steer_compile(NULL, 0, &nothing, e);
+	for (unsigned id = 1; !err && id <= MR_MAX_INTERFACES; id++) {
+		struct mr_interface *open = rt->interface[id].open;
+		struct mr_steer *s = open ? mr_interface_steer(open) : NULL;
+		if (s)
+			err = mr_steer_apply(s, plan->interface[id].name ? plan->interface[id].steer : nothing, e);
+	}
+	mr_steer_table_free(nothing);
+	return err;
+}
+
+int mr_reload_steer_nothing(struct mr_runtime *rt)
+{
+	struct mr_plan *nothing = calloc(1, sizeof(*nothing));
+	if (!nothing)
+		return -ENOMEM;
+	int err = steer_all(rt, nothing, NULL);
+	free(nothing);
+	return err;
+}
+
+static void close_left_over(struct mr_runtime *rt, const struct mr_plan *plan)
+{
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
+		if (rt->interface[id].name && !plan->interface[id].name)
+			mr_hotplug_forget(rt, id);
+}
+
+static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *e)
+{
+	struct opened o = { { false } };
+	struct mr_plan *old = mr_runtime_plan(rt), *plan = NULL;
+	struct mr_plan_env env;
+	struct mr_error ignored;
+
+	int err = check_changes(rt, c, e);
+	if (!err)
+		err = open_new(rt, c, &o, e);
+	if (err)
+		goto undo;
+	mr_hotplug_describe(rt, &env);
+	env.serial = rt->serial + 1;
+	err = mr_plan_create(c, &env, &plan, e);
+	if (err)
+		goto undo;
+	c = NULL; /* the plan's */
+	err = steer_all(rt, plan, e);
+	if (err) {
+		steer_all(rt, old, &ignored);
+		goto undo;
+	}
+	mr_plan_adopt(plan, old);
+	err = mr_runtime_publish(rt, plan, e);
+	if (err) {
+		steer_all(rt, old, &ignored);
+		goto undo;
+	}
+	rt->serial++;
+	rt->loaded_at = time(NULL);
+	uint64_t half_open = plan->config->flows.half_open_max;
+	mr_sessions_configure(rt->sh.sessions, &plan->config->flows.timeouts,
+		half_open ? half_open : plan->config->flows.capacity / 2);
+	close_left_over(rt, plan);
+	mr_plan_destroy(old);
+	return 0;
+undo:
+	mr_plan_destroy(plan);
+	close_new(rt, &o);
+	mr_config_free(c);
+	return err;
+}
+
+int mr_runtime_reload(struct mr_runtime *rt, const char *path, struct mr_error *e)
+{
+	struct mr_config *c = NULL;
+	struct mr_error why = { "" };
+	char *kept = strdup(path ? path : rt->opt.path);
+	int err = kept ? mr_reload_read(kept, &c, &why) : mr_error_set(&why, -ENOMEM, "out of memory");
+	if (!err)
+		err = swap_to(rt, c, &why);
+	if (err) {
+		rt->reload_failures++;
+		snprintf(rt->last_reload, sizeof(rt->last_reload), "refused: %.480s", why.text);
+		mr_error_set(e, err, "%s", why.text);
+		free(kept);
+	} else {
+		snprintf(rt->last_reload, sizeof(rt->last_reload), "generation %llu from %.400s",
+			(unsigned long long)rt->serial, kept);
+		free((char *)rt->opt.path);
+		rt->opt.path = kept;
+	}
+	mr_runtime_log(rt, "reload %s", rt->last_reload);
+	return err;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * reload.h - from one configuration to the next while packets flow.
+ *
+ *     read ─► open new interfaces ─► make the plan ─► steer ─► adopt ─► publish ─► one epoch ─► end what is left over
+ *     └──────── may fail: everything is undone ──────────┘
+ *
+ * Sockets of interfaces that stay are not touched, and neither are flows: their records carry the old generation and ask their
+ * stages once.  A packet steered by one configuration and met by the other finds no pipeline and goes to the kernel, never lost.
+ */
+#ifndef MR_CORE_RELOAD_H
+#define MR_CORE_RELOAD_H
+
+#include "core/runtime.h"
+
+/* Reads and checks a file as far as the running program needs: supported, cores, plugins loaded.  -EINVAL, -ENOENT ... */
+int mr_reload_read(const char *path, struct mr_config **out, struct mr_error *e);
+/* Leaves everything with the kernel from now on: before the end. */
+int mr_reload_steer_nothing(struct mr_runtime *rt);
+
+#endif

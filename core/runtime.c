@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/runtime.h"
+
+#include "core/control.h"
+#include "core/hotplug.h"
+#include "core/link.h"
+#include "core/reload.h"
+#include "core/show.h"
+#include "core/stage.h"
+
+#include <errno.h>
+#include <numa.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define TICK_MS                 100
+#define PUBLISH_TIMEOUT_MS      5000
+#define DRAIN_US                20000 /* for what is still in the rings when the program ends */
+#define BATCH_FRAMES_PER_WORKER 512   /* in batches, pending transmissions and magazines */
+
+uint64_t mr_runtime_now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void mr_runtime_log(struct mr_runtime *rt, const char *fmt, ...)
+{
+	char line[1024];
+	va_list ap;
+	if (!rt->opt.log)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	rt->opt.log(line);
+}
+
+unsigned mr_runtime_worker_cnt(const struct mr_config *c)
+{
+	unsigned cnt = 0;
+	for (uint32_t i = 0; i < c->workers.cores.cnt; i++)
+		cnt += c->workers.cores.items[i].hi - c->workers.cores.items[i].lo + 1;
+	return cnt ? cnt : c->workers.count ? c->workers.count : 1;
+}
+
+int mr_runtime_worker_core(const struct mr_config *c, unsigned w)
+{
+	for (uint32_t i = 0; i < c->workers.cores.cnt; i++) {
+		unsigned span = c->workers.cores.items[i].hi - c->workers.cores.items[i].lo + 1;
+		if (w < span)
+			return c->workers.cores.items[i].lo + w;
+		w -= span;
+	}
+	return -1;
+}
+
+uint64_t mr_runtime_frames_default(const struct mr_config *c, const unsigned *queue_cnt, unsigned worker_cnt)
+{
+	uint64_t cnt = 0;
+	for (uint32_t i = 0; i < c->interface_cnt; i++)
+		cnt += queue_cnt[i] * (c->interfaces[i].rx_ring + c->interfaces[i].tx_ring);
+	cnt += cnt / 2;
+	return cnt + (uint64_t)worker_cnt * BATCH_FRAMES_PER_WORKER;
+}
+
+int mr_runtime_publish(struct mr_runtime *rt, struct mr_plan *plan, struct mr_error *e)
+{
+	struct mr_plan *old = atomic_exchange(&rt->sh.plan, plan);
+	if (!old)
+		return 0;
+	for (unsigned w = 0; w < rt->sh.worker_cnt; w++)
+		if (rt->worker[w])
+			mr_worker_wake(rt->worker[w]);
+	int err = mr_epoch_wait(rt->sh.epoch, mr_epoch_retire(rt->sh.epoch), PUBLISH_TIMEOUT_MS);
+	if (!err)
+		return 0;
+	atomic_store(&rt->sh.plan, old);
+	return mr_error_set(e, err, "a worker did not take up the new plan within %u ms", PUBLISH_TIMEOUT_MS);
+}
+
+/* A session ended: the stages it went through give back what they held for it. */
+static void session_expired(void *ctx, uint32_t idx, struct mr_session *session)
+{
+	struct mr_runtime *rt = ctx;
+	const struct mr_plan *plan = mr_runtime_plan(rt);
+	const struct mr_plan_ingress *in = plan ? &plan->ingress[session->ingress & 0xff] : NULL;
+	if (!in || !in->interface_id || in->pipeline >= plan->pipeline_cnt)
+		return;
+	const struct mr_plan_pipeline *p = &plan->pipeline[in->pipeline];
+	for (unsigned i = 0; i < p->stage_cnt; i++) {
+		const struct mr_plan_stage *s = &plan->stage[p->stage[i]];
+		if (s->type->expire)
+			s->type->expire(s->self, session->priv + s->session_offset);
+	}
+}
+
+/* Memory, tables and what workers share; sized by what the interfaces will need. */
+static int make_shared(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
+{
+	struct mr_shared *sh = &rt->sh;
+	unsigned queue_cnt[MR_MAX_INTERFACES] = { 0 };
+	int node[MR_WORKERS_MAX];
+
+	if (c->interface_cnt > MR_MAX_INTERFACES)
+		return mr_config_error(c, e, c->interfaces[MR_MAX_INTERFACES].at, "interfaces",
+			"more than %u interfaces", MR_MAX_INTERFACES);
+	for (uint32_t i = 0; i < c->interface_cnt; i++) {
+		struct mr_interface_info info = { 0 };
+		int err = mr_interface_check(&c->interfaces[i], c->memory.frame_bytes, &info, e);
+		if (err)
+			return err;
+		queue_cnt[i] = info.queue_cnt;
+	}
+	sh->worker_cnt = mr_runtime_worker_cnt(c);
+	sh->idle = c->workers;
+	for (unsigned w = 0; w < sh->worker_cnt; w++) {
+		int core = mr_runtime_worker_core(c, w);
+		node[w] = core >= 0 && numa_available() >= 0 ? numa_node_of_cpu(core) : -1;
+	}
+	struct mr_frames_options frames = {
+		.frame_cnt = c->memory.frames_cnt ? c->memory.frames_cnt
+						  : mr_runtime_frames_default(c, queue_cnt, sh->worker_cnt),
+		.frame_bytes = c->memory.frame_bytes,
+		.worker_cnt = sh->worker_cnt,
+		.worker_node = node,
+		.want_huge = c->memory.huge != 2,
+	};
+	int err = mr_frames_create(&frames, &sh->frames, e);
+	if (err)
+		return err;
+	struct mr_frames_census census;
+	mr_frames_count(sh->frames, &census);
+	if (c->memory.huge == 1 && !census.huge)
+		return mr_error_set(e, -ENOMEM,
+			"memory.huge: always, but there are not enough huge pages for %zu bytes; reserve them in "
+			"/proc/sys/vm/nr_hugepages",
+			mr_frames_bytes(sh->frames));
+	if (!census.huge && c->memory.huge != 2)
+		mr_runtime_log(rt,
+			"packet memory is ordinary pages: no huge pages are reserved "
+			"(/proc/sys/vm/nr_hugepages)");
+	struct mr_flows_options flows = {
+		.capacity4 = c->flows.capacity * 2, .capacity6 = c->flows.capacity * 2, .want_huge = c->memory.huge != 2
+	};
+	if (getrandom(&flows.seed, sizeof(flows.seed), 0) != sizeof(flows.seed) ||
+		getrandom(&rt->shim_cookie, sizeof(rt->shim_cookie), 0) != sizeof(rt->shim_cookie))
+		return mr_error_set(e, -EIO, "the kernel gives no random numbers");
+	err = mr_flows_create(&flows, &sh->flows, e);
+	if (err)
+		return err;
+	sh->epoch = mr_epoch_create();
+	sh->stats = mr_stats_create(sh->worker_cnt);
+	sh->nexthops = mr_nexthops_create();
+	sh->handoff = mr_handoff_create(sh->worker_cnt);
+	if (!sh->epoch || !sh->stats || !sh->nexthops || !sh->handoff)
+		return mr_error_set(e, -ENOMEM, "out of memory");
+	struct mr_sessions_options sessions = {
+		.capacity = c->flows.capacity,
+		.half_open_max = c->flows.half_open_max ? c->flows.half_open_max : c->flows.capacity / 2,
+		.worker_cnt = sh->worker_cnt,
+		.timeouts = c->flows.timeouts,
+		.flows = sh->flows,
+		.epoch = sh->epoch,
+		.want_huge = c->memory.huge != 2,
+	};
+	err = mr_sessions_create(&sessions, &sh->sessions, e);
+	if (!err)
+		mr_sessions_on_expire(sh->sessions, session_expired, rt);
+	return err;
+}
+
+static int open_interfaces(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
+{
+	for (uint32_t i = 0; i < c->interface_cnt; i++) {
+		const struct mr_config_interface *ci = &c->interfaces[i];
+		int err = mr_hotplug_open(rt, mr_hotplug_id(rt, ci->name), ci, e);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int steer_interfaces(struct mr_runtime *rt, struct mr_error *e)
+{
+	const struct mr_plan *plan = mr_runtime_plan(rt);
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		struct mr_steer *s = rt->interface[id].open ? mr_interface_steer(rt->interface[id].open) : NULL;
+		int err = s ? mr_steer_apply(s, plan->interface[id].steer, e) : 0;
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int start_workers(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
+{
+	for (unsigned w = 0; w < rt->sh.worker_cnt; w++) {
+		int err = mr_worker_create(&rt->sh, w, &rt->worker[w], e);
+		if (err)
+			return err;
+	}
+	for (unsigned w = 0; w < rt->sh.worker_cnt; w++) {
+		int err = mr_worker_start(rt->worker[w], mr_runtime_worker_core(c, w), e);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int wait_on(struct mr_runtime *rt, int fd, uint32_t what)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = what };
+	return epoll_ctl(rt->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+}
+
+enum { EVENT_SIGNAL, EVENT_TIMER, EVENT_CONTROL, EVENT_LINK };
+
+static int make_events(struct mr_runtime *rt, struct mr_error *e)
+{
+	sigset_t set;
+	struct itimerspec tick = { .it_interval.tv_nsec = TICK_MS * 1000000L, .it_value.tv_nsec = TICK_MS * 1000000L };
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	rt->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	rt->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	rt->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (rt->signal_fd < 0 || rt->timer_fd < 0 || rt->epoll_fd < 0 ||
+		timerfd_settime(rt->timer_fd, 0, &tick, NULL) || wait_on(rt, rt->signal_fd, EVENT_SIGNAL) ||
+		wait_on(rt, rt->timer_fd, EVENT_TIMER))
+		return mr_error_set(e, -errno, "cannot set up events: %s", strerror(errno));
+	int err = mr_links_open(&rt->links, e);
+	if (!err)
+		err = wait_on(rt, mr_links_fd(rt->links), EVENT_LINK);
+	if (err || rt->opt.no_control)
+		return err;
+	char path[256];
+	snprintf(path, sizeof(path), "/run/millrace/%s.sock", rt->opt.instance);
+	err = mr_control_create(rt->opt.socket ? rt->opt.socket : path, mr_show_answer, rt, &rt->control, e);
+	return err ? err : wait_on(rt, mr_control_fd(rt->control), EVENT_CONTROL);
+}
+
+int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **out, struct mr_error *e)
+{
+	struct mr_config *c = NULL;
+	struct mr_plan *plan;
+	struct mr_plan_env env;
+	struct mr_runtime *rt = calloc(1, sizeof(*rt));
+	if (!rt)
+		return mr_error_set(e, -ENOMEM, "out of memory");
+	rt->opt = *opt;
+	rt->opt.path = strdup(opt->path);
+	rt->opt.instance = strdup(opt->instance ? opt->instance : "default");
+	rt->signal_fd = rt->timer_fd = rt->epoll_fd = -1;
+	int err = rt->opt.path && rt->opt.instance ? 0 : mr_error_set(e, -ENOMEM, "out of memory");
+	if (!err)
+		err = mr_reload_read(opt->path, &c, e);
+	if (!err)
+		err = make_events(rt, e);
+	if (!err)
+		err = make_shared(rt, c, e);
+	if (!err)
+		err = open_interfaces(rt, c, e);
+	if (err)
+		goto failed;
+	mr_hotplug_describe(rt, &env);
+	env.serial = rt->serial = 1;
+	err = mr_plan_create(c, &env, &plan, e);
+	if (err)
+		goto failed;
+	mr_runtime_publish(rt, plan, NULL);
+	err = start_workers(rt, c, e);
+	c = NULL; /* the plan's */
+	if (!err)
+		err = steer_interfaces(rt, e);
+	if (err)
+		goto failed;
+	rt->started_ns = mr_runtime_now_ms() * 1000000;
+	rt->loaded_at = time(NULL);
+	*out = rt;
+	return 0;
+failed:
+	mr_config_free(c);
+	mr_runtime_destroy(rt);
+	return err;
+}
+
+static void on_signals(struct mr_runtime *rt)
+{
+	struct signalfd_siginfo si;
+	while (read(rt->signal_fd, &si, sizeof(si)) == sizeof(si)) {
+		if (si.ssi_signo != SIGHUP) {
+			rt->stopping = true;
+			continue;
+		}
+		struct mr_error e = { "" };
+		mr_runtime_reload(rt, NULL, &e); /* logs its outcome */
+	}
+}
+
+static void on_timer(struct mr_runtime *rt)
+{
+	uint64_t ticks;
+	while (read(rt->timer_fd, &ticks, sizeof(ticks)) == sizeof(ticks))
+		;
+	mr_hotplug_poll(rt);
+	if (mr_hotplug_drained(rt)) {
+		mr_runtime_log(rt, "all capture files are read to their end");
+		rt->stopping = true;
+	}
+}
+
+int mr_runtime_run(struct mr_runtime *rt, struct mr_error *e)
+{
+	struct epoll_event ev[8];
+	if (rt->opt.ready)
+		rt->opt.ready();
+	while (!rt->stopping) {
+		int n = epoll_wait(rt->epoll_fd, ev, 8, -1);
+		if (n < 0 && errno != EINTR)
+			return mr_error_set(e, -errno, "waiting for events failed: %s", strerror(errno));
+		for (int i = 0; i < n; i++) {
+			switch (ev[i].data.u32) {
+			case EVENT_SIGNAL:
+				on_signals(rt);
+				break;
+			case EVENT_TIMER:
+				on_timer(rt);
+				break;
+			case EVENT_CONTROL:
+				mr_control_service(rt->control);
+				break;
+			case EVENT_LINK:
+				mr_links_service(rt->links);
+				mr_hotplug_poll(rt);
+				break;
+			}
+		}
+	}
+	return 0;
+}
+
+void mr_runtime_destroy(struct mr_runtime *rt)
+{
+	if (!rt)
+		return;
+	struct mr_shared *sh = &rt->sh;
+	/* First nothing new comes up and what is in the rings is finished; then nobody works any more. */
+	if (rt->started_ns && !mr_reload_steer_nothing(rt))
+		usleep(DRAIN_US);
+	for (unsigned w = 0; w < sh->worker_cnt; w++)
+		if (rt->worker[w])
+			mr_worker_stop(rt->worker[w]);
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
+		if (rt->interface[id].name)
+			mr_hotplug_forget(rt, id);
+	for (unsigned w = 0; w < sh->worker_cnt; w++)
+		mr_worker_destroy(rt->worker[w]);
+	mr_control_destroy(rt->control);
+	mr_links_close(rt->links);
+	mr_sessions_destroy(sh->sessions);
+	mr_plan_destroy(mr_runtime_plan(rt));
+	mr_handoff_destroy(sh->handoff);
+	mr_nexthops_destroy(sh->nexthops);
+	mr_stats_destroy(sh->stats);
+	mr_epoch_destroy(sh->epoch);
+	mr_flows_destroy(sh->flows);
+	mr_frames_destroy(sh->frames);
+	int fds[] = { rt->signal_fd, rt->timer_fd, rt->epoll_fd };
+	for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	free((char *)rt->opt.path);
+	free((char *)rt->opt.instance);
+	free(rt);
+}
