@@ -34,9 +34,9 @@ enum mr_frame_owner {
 };
 
 struct mr_frames_options {
-	uint32_t frame_cnt;    /* rounded up to a whole number of huge pages' worth */
-	uint32_t frame_bytes;  /* 2048 or 4096 */
-	uint32_t worker_cnt;   /* magazines to make; >= 1 */
+	uint32_t frame_cnt;     /* exactly so many; the range they lie in is rounded up to whole huge pages */
+	uint32_t frame_bytes;   /* 2048 or 4096 */
+	uint32_t worker_cnt;    /* magazines to make; >= 1 */
 	const int *worker_node; /* NUMA node of each worker; NULL = wherever */
 	bool want_huge;
 };
@@ -63,6 +63,15 @@ struct mr_magazine *mr_frames_magazine(struct mr_frames *f, unsigned worker);
 unsigned mr_frames_take(struct mr_magazine *m, uint64_t *addr, unsigned n);
 /* Gives back n frames.  addr may point anywhere into each frame. */
 void mr_frames_give(struct mr_magazine *m, const uint64_t *addr, unsigned n);
+
+/* The same past any magazine, under the depots' lock: for control, which owns no magazine, and for opening a queue while its worker runs.
+ * Takes from the depot of `node` first (-1 = any).  Threads: any. */
+unsigned mr_frames_take_shared(struct mr_frames *f, int node, uint64_t *addr, unsigned n);
+void mr_frames_give_shared(struct mr_frames *f, const uint64_t *addr, unsigned n);
+/* Frames in the depots just now (those in magazines are not counted).  Threads: any. */
+uint32_t mr_frames_depot_cnt(struct mr_frames *f);
+/* Empties a magazine into its depot: when a worker ends or goes idle with a small pool.  Threads: that worker, or control after it ended. */
+void mr_frames_flush(struct mr_magazine *m);
 
 /* Sets the owner of the frame that addr lies in.  interface id 0..255, queue 0..65535.  Hot: one store. */
 void mr_frames_tag(struct mr_frames *f, uint64_t addr, enum mr_frame_owner owner, unsigned interface, unsigned queue);

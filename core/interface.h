@@ -36,6 +36,9 @@ struct mr_interface_info {
 	bool up;                   /* operational state, as last told */
 };
 
+/* Room in front of the first byte of every frame an interface receives. */
+#define MR_INTERFACE_HEADROOM_BYTES 256
+
 /* What the runtime lends to every interface. */
 struct mr_interface_env {
 	struct mr_frames *frames;

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * attach.h - everything that changes a device while it is ours, and undoes it.
+ *
+ *     steering program   a bpf_link held by this process: when the process is gone, even by kill -9, so is the program
+ *     promiscuous        a membership of a packet socket: likewise
+ *     LRO, rx-vlan       switched off (XDP would not see tags, or see merged frames) and restored by release
+ *
+ * A program that somebody else attached is named and never touched.
+ */
+#ifndef MR_CORE_ATTACH_H
+#define MR_CORE_ATTACH_H
+
+#include "core/device.h"
+#include "core/error.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mr_attach {
+	char device[16];
+	uint32_t ifindex;
+	int link_fd;        /* -1 = none */
+	int promiscuous_fd; /* -1 = none */
+	unsigned restore;   /* MR_DEVICE_* to switch on again */
+};
+
+/* Makes it empty, so that release is allowed. */
+void mr_attach_init(struct mr_attach *a);
+
+/* 0 when no XDP program is on the device; -EBUSY with its name and number in the sentence.  Threads: any. */
+int mr_attach_check_free(const struct mr_device *d, struct mr_error *e);
+
+/* Takes what the device needs before sockets are bound: offloads off, promiscuous if asked.
+ * -EOPNOTSUPP (an offload cannot be switched off), -EPERM.  Threads: control.  On failure release what was taken. */
+int mr_attach_prepare(struct mr_attach *a, const struct mr_device *d, bool promiscuous, struct mr_error *e);
+
+/* Attaches the program in exactly this mode.  -EOPNOTSUPP, -ERANGE, -EINVAL ... (the driver refuses), -EBUSY, -EPERM. */
+int mr_attach_program(struct mr_attach *a, int prog_fd, bool generic, struct mr_error *e);
+
+/* Undoes all of it.  Threads: control. */
+void mr_attach_release(struct mr_attach *a);
+
+#endif

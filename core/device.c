@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/device.h"
+
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/ethtool.h>
+#include <linux/if_arp.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
+#include <linux/sockios.h>
+#include <linux/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static int ethtool(int fd, const char *name, void *cmd)
+{
+	struct ifreq ifr = { 0 };
+
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+	ifr.ifr_data = cmd;
+	return ioctl(fd, SIOCETHTOOL, &ifr) ? -errno : 0;
+}
+
+static int link_message(const struct nlmsghdr *nlh, void *data)
+{
+	struct mr_device *d = data;
+	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(nlh);
+	const struct nlattr *a;
+
+	d->ifindex = (uint32_t)ifi->ifi_index;
+	d->ethernet = ifi->ifi_type == ARPHRD_ETHER;
+	d->admin_up = ifi->ifi_flags & IFF_UP;
+	d->running = (ifi->ifi_flags & IFF_UP) && (ifi->ifi_flags & IFF_LOWER_UP);
+	mnl_attr_for_each(a, nlh, sizeof(*ifi))
+	{
+		switch (mnl_attr_get_type(a)) {
+		case IFLA_IFNAME:
+			snprintf(d->name, sizeof(d->name), "%s", mnl_attr_get_str(a));
+			break;
+		case IFLA_MTU:
+			d->mtu = mnl_attr_get_u32(a);
+			break;
+		case IFLA_ADDRESS:
+			if (mnl_attr_get_payload_len(a) == sizeof(d->mac))
+				memcpy(d->mac, mnl_attr_get_payload(a), sizeof(d->mac));
+			break;
+		case IFLA_NUM_RX_QUEUES:
+			d->rx_queue_cnt = (uint16_t)mnl_attr_get_u32(a);
+			break;
+		case IFLA_NUM_TX_QUEUES:
+			d->tx_queue_cnt = (uint16_t)mnl_attr_get_u32(a);
+			break;
+		}
+	}
+	return MNL_CB_OK;
+}
+
+static int link_query(const char *name, struct mr_device *d)
+{
+	/* a link message with many virtual functions is larger than libmnl's usual buffer */
+	const size_t buf_bytes = 64 << 10;
+	char *buf = malloc(buf_bytes);
+	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	int err = !buf ? -ENOMEM : !nl ? -errno : 0;
+
+	if (!err && mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0)
+		err = -errno;
+	if (!err) {
+		struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+		nlh->nlmsg_type = RTM_GETLINK;
+		nlh->nlmsg_flags = NLM_F_REQUEST;
+		nlh->nlmsg_seq = (uint32_t)time(NULL);
+		struct ifinfomsg *ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
+		ifi->ifi_family = AF_UNSPEC;
+		mnl_attr_put_u32(nlh, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+		mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
+		uint32_t seq = nlh->nlmsg_seq;
+		if (mnl_socket_sendto(nl, nlh, nlh->nlmsg_len) < 0) {
+			err = -errno;
+		} else {
+			ssize_t n = mnl_socket_recvfrom(nl, buf, buf_bytes);
+			if (n < 0 || mnl_cb_run(buf, (size_t)n, seq, mnl_socket_get_portid(nl), link_message, d) < 0)
+				err = -errno;
+		}
+	}
+	if (nl)
+		mnl_socket_close(nl);
+	free(buf);
+	return err;
+}
+
+static int numa_node_of(const char *bus_info)
+{
+	char path[128];
+	int node = -1;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/numa_node", bus_info);
+	FILE *f = fopen(path, "re");
+	if (!f)
+		return -1;
+	if (fscanf(f, "%d", &node) != 1)
+		node = -1;
+	fclose(f);
+	return node;
+}
+
+static void ethtool_query(int fd, struct mr_device *d)
+{
+	struct ethtool_drvinfo drv = { .cmd = ETHTOOL_GDRVINFO };
+	struct ethtool_channels ch = { .cmd = ETHTOOL_GCHANNELS };
+	struct ethtool_value flags = { .cmd = ETHTOOL_GFLAGS };
+
+	if (!ethtool(fd, d->name, &drv)) {
+		snprintf(d->driver, sizeof(d->driver), "%s", drv.driver);
+		drv.bus_info[sizeof(drv.bus_info) - 1] = 0;
+		if (drv.bus_info[0] && !strchr(drv.bus_info, '/'))
+			d->numa_node = numa_node_of(drv.bus_info);
+	}
+	/* what is in use now, where the driver tells; else what was allocated at most */
+	if (!ethtool(fd, d->name, &ch) && ch.rx_count + ch.combined_count > 0) {
+		d->rx_queue_cnt = (uint16_t)(ch.rx_count + ch.combined_count);
+		d->tx_queue_cnt = (uint16_t)(ch.tx_count + ch.combined_count);
+	}
+	if (!ethtool(fd, d->name, &flags)) {
+		d->lro = flags.data & ETH_FLAG_LRO;
+		d->rx_vlan = flags.data & ETH_FLAG_RXVLAN;
+	}
+}
+
+int mr_device_query(const char *name, struct mr_device *out, struct mr_error *e)
+{
+	struct mr_device d = { .numa_node = -1 };
+	int fd, err;
+
+	if (!name[0] || strlen(name) >= sizeof(d.name))
+		return mr_error_set(e, -ENODEV, "there is no device %s", name);
+	err = link_query(name, &d);
+	if (err == -ENODEV)
+		return mr_error_set(e, err, "there is no device %s", name);
+	if (err)
+		return mr_error_set(e, err, "the kernel does not tell about device %s: %s", name, strerror(-err));
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0) {
+		err = -errno;
+		return mr_error_set(e, err, "no socket to ask about device %s: %s", name, strerror(-err));
+	}
+	ethtool_query(fd, &d);
+	close(fd);
+	*out = d;
+	return 0;
+}
+
+int mr_device_offload(const char *name, unsigned bits, bool on, struct mr_error *e)
+{
+	struct ethtool_value v = { .cmd = ETHTOOL_GFLAGS };
+	uint32_t mask = (bits & MR_DEVICE_LRO ? ETH_FLAG_LRO : 0) | (bits & MR_DEVICE_RX_VLAN ? ETH_FLAG_RXVLAN : 0);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int err = fd < 0 ? -errno : ethtool(fd, name, &v);
+
+	if (!err) {
+		v.cmd = ETHTOOL_SFLAGS;
+		v.data = on ? v.data | mask : v.data & ~mask;
+		err = ethtool(fd, name, &v);
+		v.cmd = ETHTOOL_GFLAGS;
+		/* some drivers accept and ignore */
+		if (!err)
+			err = ethtool(fd, name, &v);
+		if (!err && (v.data & mask) != (on ? mask : 0))
+			err = -EOPNOTSUPP;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (err)
+		mr_error_set(e, err, "%s: %s%s%s cannot be switched %s: %s", name, bits & MR_DEVICE_LRO ? "LRO" : "",
+			bits == (MR_DEVICE_LRO | MR_DEVICE_RX_VLAN) ? " and " : "",
+			bits & MR_DEVICE_RX_VLAN ? "rx-vlan offload" : "", on ? "on" : "off", strerror(-err));
+	return err;
+}
+
+int mr_device_state(int fd, uint32_t ifindex, char *name, bool *admin_up, bool *running)
+{
+	struct ifreq ifr = { .ifr_ifindex = (int)ifindex };
+
+	if (ioctl(fd, SIOCGIFNAME, &ifr) || ioctl(fd, SIOCGIFFLAGS, &ifr))
+		return errno == ENXIO ? -ENODEV : -errno;
+	memcpy(name, ifr.ifr_name, sizeof(ifr.ifr_name));
+	*admin_up = ifr.ifr_flags & IFF_UP;
+	*running = (ifr.ifr_flags & IFF_UP) && (ifr.ifr_flags & IFF_RUNNING);
+	return 0;
+}

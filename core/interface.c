@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/interface.h"
+
+#include "core/attach.h"
+#include "core/device.h"
+#include "core/memory.h"
+#include "core/pcap.h"
+#include "core/steer.h"
+#include "core/xsk.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define RING_DEFAULT_CNT 2048u
+#define L2_BYTES         (14u + 2 * 4u) /* Ethernet and two VLAN tags: what comes on top of the MTU */
+
+struct mr_interface {
+	struct mr_interface_info info;
+	char name[64];
+	unsigned id;
+	struct mr_frames *frames;
+	struct mr_attach attach;
+	struct mr_steer *steer;
+	struct mr_xsk *xsk[MR_MAX_QUEUES];
+	struct mr_queue *file; /* of a capture or memory interface */
+	unsigned queue_cnt;
+	int state_fd; /* to ask for the device's state, in the namespace it was opened in */
+	bool gone;
+};
+
+/* ---- before touching anything ------------------------------------------------------------------------------- */
+
+static enum mr_interface_kind kind_of(const struct mr_config_interface *c)
+{
+	if (c->device)
+		return MR_INTERFACE_XSK;
+	return c->has_memory ? MR_INTERFACE_MEMORY : MR_INTERFACE_PCAP;
+}
+
+static void info_of_device(struct mr_interface_info *info, const struct mr_device *d)
+{
+	snprintf(info->device, sizeof(info->device), "%s", d->name);
+	snprintf(info->driver, sizeof(info->driver), "%s", d->driver);
+	info->ifindex = d->ifindex;
+	info->mtu = d->mtu;
+	memcpy(info->mac, d->mac, sizeof(info->mac));
+	info->device_queue_cnt = d->rx_queue_cnt;
+	info->numa_node = d->numa_node;
+	info->up = d->running;
+}
+
+/* The device queues that get a socket, in order; returns how many or a negative errno. */
+static int queues_wanted(
+	const struct mr_config_interface *c, const struct mr_device *d, uint16_t *queue, struct mr_error *e)
+{
+	int cnt = 0;
+
+	if (!c->queues.cnt) {
+		if (d->rx_queue_cnt > MR_MAX_QUEUES)
+			return mr_error_set(e, -E2BIG,
+				"%s has %u receive queues, at most %u can be served: lower them with `ethtool -L %s`",
+				d->name, d->rx_queue_cnt, MR_MAX_QUEUES, d->name);
+		while (cnt < d->rx_queue_cnt) {
+			queue[cnt] = (uint16_t)cnt;
+			cnt++;
+		}
+	}
+	for (uint32_t r = 0; r < c->queues.cnt; r++)
+		for (uint32_t q = c->queues.items[r].lo; q <= c->queues.items[r].hi; q++) {
+			if (q >= d->rx_queue_cnt)
+				return mr_error_set(e, -EINVAL, "%s has no receive queue %u, the last is %d", d->name,
+					q, d->rx_queue_cnt - 1);
+			if (cnt == MR_MAX_QUEUES)
+				return mr_error_set(
+					e, -E2BIG, "at most %u queues of %s can be served", MR_MAX_QUEUES, d->name);
+			queue[cnt++] = (uint16_t)q;
+		}
+	/* the kernel would take frames for a transmit queue that is not there and never send them */
+	if (cnt && queue[cnt - 1] >= d->tx_queue_cnt)
+		return mr_error_set(e, -EINVAL,
+			"%s has fewer transmit queues (%u) than the receive queues to serve: make them as many with "
+			"`ethtool -L %s`",
+			d->name, d->tx_queue_cnt, d->name);
+	return cnt;
+}
+
+static int mtu_check(const struct mr_device *d, uint32_t frame_bytes, struct mr_error *e)
+{
+	const uint32_t room = frame_bytes - MR_XSK_HEADROOM_BYTES, need = d->mtu + L2_BYTES;
+
+	if (need <= room)
+		return 0;
+	if (frame_bytes < 4096 && need <= 4096 - MR_XSK_HEADROOM_BYTES)
+		return mr_error_set(e, -EMSGSIZE,
+			"%s has MTU %u, frames of up to %u bytes with Ethernet and VLAN headers, but a packet frame of "
+			"%u holds %u: set "
+			"memory.frame_bytes to 4096, or the MTU to %u",
+			d->name, d->mtu, need, frame_bytes, room, room - L2_BYTES);
+	return mr_error_set(e, -EMSGSIZE,
+		"%s has MTU %u, frames of up to %u bytes with Ethernet and VLAN headers, but a packet frame of %u "
+		"holds %u: set the MTU to %u",
+		d->name, d->mtu, need, frame_bytes, room, room - L2_BYTES);
+}
+
+/* Everything that can be said about a device before it is changed. */
+static int device_check(const struct mr_config_interface *c, uint32_t frame_bytes, struct mr_device *d, uint16_t *queue,
+	int *queue_cnt, struct mr_error *e)
+{
+	int err = mr_device_query(c->device, d, e);
+
+	if (err)
+		return err;
+	if (!d->ethernet)
+		return mr_error_set(e, -EOPNOTSUPP, "%s is not an Ethernet device", d->name);
+	if (!d->admin_up)
+		return mr_error_set(e, -ENETDOWN, "%s is down: `ip link set dev %s up`", d->name, d->name);
+	if (c->attach == MR_ATTACH_SHARED)
+		return mr_error_set(e, -EOPNOTSUPP,
+			"%s: attach: shared (the libxdp dispatcher) is not available in this version; leave attach "
+			"out, or set it to link",
+			d->name);
+	if (c->on_exit == MR_EXIT_DROP)
+		return mr_error_set(e, -EOPNOTSUPP,
+			"%s: on_exit: drop is not available in this version; set on_exit: pass", d->name);
+	err = mtu_check(d, frame_bytes, e);
+	if (err)
+		return err;
+	err = queues_wanted(c, d, queue, e);
+	if (err < 0)
+		return err;
+	*queue_cnt = err;
+	return mr_attach_check_free(d, e);
+}
+
+int mr_interface_check(
+	const struct mr_config_interface *c, uint32_t frame_bytes, struct mr_interface_info *out, struct mr_error *e)
+{
+	struct mr_interface_info info = { .name = c->name, .kind = kind_of(c), .numa_node = -1, .up = true };
+	uint16_t queue[MR_MAX_QUEUES];
+	struct mr_device d;
+	int err, cnt = 1;
+
+	if (info.kind == MR_INTERFACE_XSK) {
+		err = device_check(c, frame_bytes, &d, queue, &cnt, e);
+		if (err)
+			return err;
+		info_of_device(&info, &d);
+		info.mode = (enum mr_mode)c->mode; /* what will be got shows when it is bound */
+	} else {
+		info.mtu = frame_bytes - MR_XSK_HEADROOM_BYTES - L2_BYTES;
+		info.device_queue_cnt = 1;
+		if (info.kind == MR_INTERFACE_PCAP) {
+			err = mr_pcap_check(c, e);
+			if (err)
+				return err;
+		} else if (access(c->memory.file, R_OK)) {
+			err = -errno;
+			return mr_error_set(e, err, "%s: %s", c->memory.file, strerror(-err));
+		}
+	}
+	info.queue_cnt = (uint16_t)cnt;
+	*out = info;
+	return 0;
+}
+
+/* ---- AF_XDP ------------------------------------------------------------------------------------------------- */
+
+static void mode_undo(struct mr_interface *i)
+{
+	if (i->attach.link_fd >= 0)
+		close(i->attach.link_fd);
+	i->attach.link_fd = -1;
+	for (unsigned q = 0; q < MR_MAX_QUEUES; q++) {
+		mr_xsk_close(i->xsk[q]);
+		i->xsk[q] = NULL;
+	}
+	mr_steer_unload(i->steer);
+	i->steer = NULL;
+}
+
+static int sockets_open(struct mr_interface *i, const struct mr_config_interface *c, const struct mr_interface_env *env,
+	const struct mr_device *d, const uint16_t *queue, unsigned cnt, bool zerocopy, struct mr_error *e)
+{
+	for (unsigned q = 0; q < cnt; q++) {
+		struct mr_xsk_options opt = {
+			.frames = env->frames,
+			.magazine = env->magazine(env->ctx, q),
+			.interface = i,
+			.interface_id = (uint16_t)i->id,
+			.queue_idx = (uint16_t)q,
+			.device_queue = queue[q],
+			.ifindex = d->ifindex,
+			.numa_node = d->numa_node,
+			.rx_ring_cnt = c->rx_ring ? (uint32_t)c->rx_ring : RING_DEFAULT_CNT,
+			.tx_ring_cnt = c->tx_ring ? (uint32_t)c->tx_ring : RING_DEFAULT_CNT,
+			.zerocopy = zerocopy,
+		};
+		int err = mr_xsk_open(&opt, &i->xsk[q], e);
+		if (err)
+			return err;
+		uint32_t key = queue[q];
+		int fd = mr_xsk_fd(i->xsk[q]);
+		err = bpf_map_update_elem(mr_steer_xskmap_fd(i->steer), &key, &fd, BPF_ANY);
+		if (err)
+			return mr_error_set(e, err, "the socket of queue %u cannot be entered for steering: %s", key,
+				strerror(-err));
+	}
+	return 0;
+}
+
+static int mode_try(struct mr_interface *i, const struct mr_config_interface *c, const struct mr_interface_env *env,
+	const struct mr_device *d, const uint16_t *queue, unsigned cnt, enum mr_mode mode, struct mr_error *e)
+{
+	struct mr_steer_options so = {
+		.instance = env->instance,
+		.interface_id = i->id,
+		.generic = mode == MR_MODE_GENERIC,
+		.shim_cookie = env->shim_cookie,
+	};
+	int err = mr_steer_load(&so, &i->steer, e);
+
+	if (!err)
+		err = sockets_open(i, c, env, d, queue, cnt, mode == MR_MODE_ZEROCOPY, e);
+	if (!err)
+		err = mr_attach_program(&i->attach, mr_steer_prog_fd(i->steer), mode == MR_MODE_GENERIC, e);
+	if (err)
+		mode_undo(i);
+	return err;
+}
+
+/* An error that another mode would meet as well. */
+static bool error_is_general(int err)
+{
+	switch (err) {
+	case -EBUSY:
+	case -EPERM:
+	case -ENOMEM:
+	case -ENOBUFS:
+	case -ENODEV:
+	case -ENXIO:
+	case -ENETDOWN:
+	case -ENOSPC:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Down the ladder with `auto`, one rung otherwise.  The sentence of the first rung that failed is why the mode is not better. */
+static int mode_choose(struct mr_interface *i, const struct mr_config_interface *c, const struct mr_interface_env *env,
+	const struct mr_device *d, const uint16_t *queue, unsigned cnt, struct mr_error *e)
+{
+	static const char *const name[] = { "auto", "zerocopy", "copy", "generic" };
+	enum mr_mode mode = c->mode == MR_MODE_AUTO ? MR_MODE_ZEROCOPY : (enum mr_mode)c->mode;
+	struct mr_error why = { { 0 } };
+
+	for (;; mode++) {
+		int err = mode_try(i, c, env, d, queue, cnt, mode, &why);
+		if (!err)
+			break;
+		if (error_is_general(err))
+			return mr_error_set(e, err, "%s", why.text);
+		if (c->mode != MR_MODE_AUTO || mode == MR_MODE_GENERIC)
+			return mr_error_set(e, c->mode == MR_MODE_AUTO ? err : -EOPNOTSUPP,
+				"%s (driver %s) cannot be used in mode %s: %.200s%s", d->name, d->driver, name[mode],
+				why.text, c->mode == MR_MODE_AUTO ? "" : "; mode: auto takes the best there is");
+		snprintf(i->info.mode_why, sizeof(i->info.mode_why), "driver %s: %.110s", d->driver, why.text);
+	}
+	i->info.mode = mode;
+	return 0;
+}
+
+static int xsk_open(struct mr_interface *i, const struct mr_config_interface *c, const struct mr_interface_env *env,
+	struct mr_error *e)
+{
+	uint16_t queue[MR_MAX_QUEUES];
+	struct mr_device d;
+	int cnt = 0;
+	int err = device_check(c, mr_frames_frame_bytes(env->frames), &d, queue, &cnt, e);
+
+	if (err)
+		return err;
+	info_of_device(&i->info, &d);
+	i->state_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (i->state_fd < 0) {
+		err = -errno;
+		return mr_error_set(e, err, "%s: %s", d.name, strerror(-err));
+	}
+	err = mr_attach_prepare(&i->attach, &d, c->promiscuous, e);
+	if (!err)
+		err = mode_choose(i, c, env, &d, queue, (unsigned)cnt, e);
+	if (!err)
+		i->queue_cnt = (unsigned)cnt;
+	return err;
+}
+
+/* ---- the interface ------------------------------------------------------------------------------------------ */
+
+int mr_interface_open(const struct mr_config_interface *c, unsigned id, const struct mr_interface_env *env,
+	struct mr_interface **out, struct mr_error *e)
+{
+	struct mr_interface *i = calloc(1, sizeof(*i));
+	int err;
+
+	if (!i)
+		return mr_error_set(e, -ENOMEM, "no memory for interface %s", c->name);
+	mr_attach_init(&i->attach);
+	i->state_fd = -1;
+	i->id = id;
+	i->frames = env->frames;
+	snprintf(i->name, sizeof(i->name), "%s", c->name);
+	i->info.name = i->name;
+	i->info.kind = kind_of(c);
+	i->info.numa_node = -1;
+	if (i->info.kind == MR_INTERFACE_XSK) {
+		err = xsk_open(i, c, env, e);
+	} else {
+		i->info.up = true;
+		i->info.mtu = mr_frames_frame_bytes(env->frames) - MR_XSK_HEADROOM_BYTES - L2_BYTES;
+		i->info.mode = MR_MODE_COPY;
+		i->info.device_queue_cnt = 1;
+		err = i->info.kind == MR_INTERFACE_PCAP ? mr_pcap_open(c, id, env, i, &i->file, e)
+							: mr_memory_open(c, id, env, i, &i->file, e);
+		i->queue_cnt = 1;
+	}
+	if (err) {
+		mr_interface_close(i, NULL);
+		return err;
+	}
+	i->info.queue_cnt = (uint16_t)i->queue_cnt;
+	*out = i;
+	return 0;
+}
+
+static void counters_add(struct mr_queue_counters *sum, const struct mr_queue_counters *c)
+{
+	const uint64_t *from = (const uint64_t *)c;
+	uint64_t *to = (uint64_t *)sum;
+
+	_Static_assert(sizeof(*c) % sizeof(*from) == 0, "counters are all 64 bits");
+	for (size_t n = 0; n < sizeof(*c) / sizeof(*from); n++)
+		to[n] += from[n];
+}
+
+void mr_interface_close(struct mr_interface *i, struct mr_queue_counters *last)
+{
+	struct mr_queue_counters sum = { 0 };
+
+	if (!i)
+		return;
+	/* the program first, so that nothing is steered to a closed socket */
+	mr_attach_release(&i->attach);
+	for (unsigned q = 0; q < MR_MAX_QUEUES; q++) {
+		if (!i->xsk[q])
+			continue;
+		mr_xsk_read_statistics(i->xsk[q]);
+		mr_xsk_settle(i->xsk[q]);
+		counters_add(&sum, &mr_xsk_queue(i->xsk[q])->counters);
+		mr_xsk_close(i->xsk[q]);
+	}
+	mr_steer_unload(i->steer);
+	if (i->state_fd >= 0)
+		close(i->state_fd);
+	if (i->file)
+		counters_add(&sum, &i->file->counters);
+	if (i->info.kind == MR_INTERFACE_PCAP)
+		mr_pcap_close(i->file);
+	else if (i->info.kind == MR_INTERFACE_MEMORY)
+		mr_memory_close(i->file);
+	if (last)
+		*last = sum;
+	free(i);
+}
+
+const struct mr_interface_info *mr_interface_info(const struct mr_interface *i)
+{
+	return &i->info;
+}
+
+unsigned mr_interface_queue_cnt(const struct mr_interface *i)
+{
+	return i->queue_cnt;
+}
+
+struct mr_queue *mr_interface_queue(struct mr_interface *i, unsigned queue_idx)
+{
+	if (queue_idx >= i->queue_cnt)
+		return NULL;
+	return i->file ? i->file : mr_xsk_queue(i->xsk[queue_idx]);
+}
+
+struct mr_steer *mr_interface_steer(struct mr_interface *i)
+{
+	return i->steer;
+}
+
+void mr_interface_poll(struct mr_interface *i)
+{
+	char name[16];
+	bool admin_up = false, running = false;
+
+	if (i->info.kind != MR_INTERFACE_XSK)
+		return;
+	if (mr_device_state(i->state_fd, i->info.ifindex, name, &admin_up, &running) == -ENODEV)
+		i->gone = true;
+	i->info.up = running && !i->gone;
+	for (unsigned q = 0; q < i->queue_cnt; q++) {
+		mr_xsk_read_statistics(i->xsk[q]);
+		if (admin_up)
+			mr_xsk_tell_up(i->xsk[q]);
+		if (mr_xsk_state(i->xsk[q]) == MR_XSK_GONE)
+			i->gone = true;
+	}
+}
+
+bool mr_interface_gone(const struct mr_interface *i)
+{
+	return i->gone;
+}
