@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "millrace/option.h"
+#include <stdio.h>
 
 enum mr_idle { MR_IDLE_ADAPTIVE, MR_IDLE_SPIN, MR_IDLE_POLL };
 enum mr_mode { MR_MODE_AUTO, MR_MODE_ZEROCOPY, MR_MODE_COPY, MR_MODE_GENERIC };
@@ -31,7 +32,7 @@ struct mr_config_memory {
 	int huge;             /* 0 auto, 1 always, 2 never */
 };
 
-struct mr_config_timeouts { /* all in nanoseconds */
+struct mr_config_timeouts {          /* all in nanoseconds */
 	uint64_t udp_ns;             /* both directions seen; default 300 s */
 	uint64_t udp_unreplied_ns;   /* default 30 s */
 	uint64_t tcp_established_ns; /* default 7440 s (RFC 5382) */
@@ -61,18 +62,18 @@ struct mr_config_memory_loop { /* { memory: { file: in.pcap, repeat: 10 } }: fra
 struct mr_config_interface {
 	const char *name; /* first member: MAP key */
 	struct mr_position at;
-	const char *device;
+	const char *device;           /* exactly one of device, pcap_in, has_memory is given */
 	struct mr_position device_at; /* of the value */
 	bool has_memory;
-	const char *pcap_in, *pcap_out;        /* interface: { pcap: in.pcap, out: out.pcap } */
+	const char *pcap_in, *pcap_out; /* interface: { pcap: in.pcap, out: out.pcap } */
 	struct mr_config_memory_loop memory;
-	int mode;                              /* enum mr_mode */
-	struct mr_range_list queues;           /* empty = all */
-	const char *zone;                      /* "default" */
-	int on_exit;                           /* enum mr_exit_policy */
-	int attach;                            /* enum mr_attach_kind */
+	int mode;                    /* enum mr_mode */
+	struct mr_range_list queues; /* ids; empty = all; `queues: 2` is read as 0-1 */
+	const char *zone;            /* "default" */
+	int on_exit;                 /* enum mr_exit_policy */
+	int attach;                  /* enum mr_attach_kind */
 	bool promiscuous;
-	uint64_t rx_ring, tx_ring;             /* descriptors, powers of two; default 2048 */
+	uint64_t rx_ring, tx_ring; /* descriptors, powers of two; default 2048 */
 };
 
 enum mr_set_type { MR_SET_PREFIX, MR_SET_PORT };
@@ -80,13 +81,16 @@ enum mr_set_type { MR_SET_PREFIX, MR_SET_PORT };
 struct mr_config_set {
 	const char *name;
 	struct mr_position at;
-	int type; /* enum mr_set_type */
-	const char *file;                      /* relative to the configuration's folder */
-	struct mr_prefix_list prefixes;        /* inline and file together, sorted */
+	int type;                       /* enum mr_set_type */
+	const char *file;               /* as given, relative to the configuration's folder; NULL = inline only */
+	struct mr_prefix_list prefixes; /* inline and file together, sorted */
 	struct mr_range_list ports;
 };
 
-/* One entry of match or except: every field given must hold; a field not given always holds. */
+/*
+ * One entry of match or except: every field given must hold; a field not given (cnt 0) always holds.  An entry that names an
+ * empty set can never hold and is left out of the list, so cnt 0 always means "not given" here.
+ */
 struct mr_config_match {
 	struct mr_position at;
 	struct mr_prefix_list src, dst;
@@ -108,21 +112,21 @@ struct mr_config_stage {
 struct mr_config_pipeline {
 	const char *name;
 	struct mr_position at;
-	struct mr_string_list from;   /* interface names */
-	int match_kind;               /* enum mr_match_kind */
+	struct mr_string_list from; /* interface names */
+	int match_kind;             /* enum mr_match_kind */
 	struct mr_config_match *match;
 	uint32_t match_cnt;
 	struct mr_config_match *except;
 	uint32_t except_cnt;
 	struct mr_string_list stages;
-	int to_kind;                  /* enum mr_to_kind */
-	const char *to;               /* interface name with MR_TO_INTERFACE */
+	int to_kind;    /* enum mr_to_kind */
+	const char *to; /* interface name with MR_TO_INTERFACE */
 	struct mr_position to_at;
-	int state;                    /* enum mr_state_kind */
+	int state; /* enum mr_state_kind */
 };
 
 struct mr_config {
-	const char *path;  /* as given */
+	const char *path; /* as given */
 	struct mr_config_workers workers;
 	struct mr_config_memory memory;
 	struct mr_config_flows flows;
@@ -134,7 +138,9 @@ struct mr_config {
 	uint32_t stage_cnt;
 	struct mr_config_pipeline *pipelines;
 	uint32_t pipeline_cnt;
-	struct mr_string_list plugins; /* paths of stage plugins to load */
+	struct mr_string_list plugins; /* paths of stage plugins to load, as given */
+	const char *folder;            /* of the file: where relative paths in it begin */
+	const struct mr_node *root;    /* the whole file */
 	void *arena;
 };
 
@@ -143,16 +149,45 @@ struct mr_config {
 int mr_config_read(const char *path, struct mr_config **out, struct mr_error *e);
 /* The same from memory; `name` stands for the path in sentences, relative files are looked up in `folder`. */
 int mr_config_read_text(const char *text, size_t bytes, const char *name, const char *folder, struct mr_config **out,
-                        struct mr_error *e);
+	struct mr_error *e);
 void mr_config_free(struct mr_config *c);
+
+/* Refuses, with a sentence, what the reader knows but this version cannot run yet: `to: route`, `on_exit: drop`, `offload` other
+ * than never.  mr_config_read() calls it last; the one place to lift a limit.  0 or -EINVAL. */
+int mr_config_check_supported(const struct mr_config *c, struct mr_error *e);
+
+/* The place of "interfaces.wan.device" in the file: of the value, or of the nearest mapping around it when it is not given. */
+struct mr_position mr_config_locate(const struct mr_config *c, const char *path);
+/* "FOLDER/file" for a relative file, the file itself for an absolute one; in the configuration's memory; NULL = no memory. */
+const char *mr_config_resolve_path(const struct mr_config *c, const char *file);
 
 /* Reads a stage's node with its table into *out (element_bytes, zeroed here).  Keys `type` is skipped.  Sets ($name)
  * resolve against c.  Values live as long as c.  -EINVAL with the sentence. */
-int mr_config_read_stage(const struct mr_config *c, const struct mr_config_stage *s, const struct mr_option *table, void *out,
-                         size_t out_bytes, struct mr_error *e);
+int mr_config_read_stage(const struct mr_config *c, const struct mr_config_stage *s, const struct mr_option *table,
+	void *out, size_t out_bytes, struct mr_error *e);
 
 /* Writes the sentence "path:line:column: where: ..." and returns -EINVAL. */
-int mr_config_error(const struct mr_config *c, struct mr_error *e, struct mr_position at, const char *where, const char *fmt, ...)
-	__attribute__((format(printf, 5, 6)));
+int mr_config_error(const struct mr_config *c, struct mr_error *e, struct mr_position at, const char *where,
+	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+/* ---- what can be configured, told from the same tables ---- */
+
+/* A stage type's part: from the registry of stages (struct mr_stage_type). */
+struct mr_config_stage_type {
+	const char *name;
+	const char *summary;
+	const struct mr_option *options;
+};
+
+/* `millrace help config [TOPIC]`: topic is "interfaces", "interfaces.mode", "stages.filter.rules.action", or NULL for all.
+ * -ENOENT with a sentence when there is no such topic. */
+int mr_config_help(
+	FILE *out, const char *topic, const struct mr_config_stage_type *types, unsigned type_cnt, struct mr_error *e);
+/* JSON schema (draft-07) for editors.  0 or -ENOMEM. */
+int mr_config_schema(FILE *out, const struct mr_config_stage_type *types, unsigned type_cnt);
+/* The reference page, markdown: docs/configuration.md. */
+int mr_config_reference(FILE *out, const struct mr_config_stage_type *types, unsigned type_cnt);
+/* The table of the whole file; `stages` is an MR_TYPE_NODE there, its types' tables come from the registry. */
+const struct mr_option *mr_config_options(void);
 
 #endif
