@@ -33,8 +33,44 @@ def build_dir():
     return os.environ.get("MR_BUILD", os.path.join(ROOT, "build"))
 
 
+SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "runtime error:")
+
+
 class Failed(Exception):
     """One sentence for a person; the text is the whole message."""
+
+
+class Tap:
+    """Counted results, one line each, as scripts/test reads them."""
+
+    def __init__(self):
+        self.cnt, self.failed = 0, 0
+
+    def ok(self, good, name, detail=""):
+        self.cnt += 1
+        self.failed += not good
+        print("%s %d - %s" % ("ok" if good else "not ok", self.cnt, name), flush=True)
+        if not good and detail != "":
+            print("\n".join("# " + l for l in str(detail).splitlines()), flush=True)
+        return good
+
+    def same(self, got, want, name):
+        return self.ok(got == want, name, "expected %s, got %s" % (want, got))
+
+    def skip(self, name, reason):
+        self.cnt += 1
+        print("ok %d - %s # SKIP %s" % (self.cnt, name, reason), flush=True)
+
+    def done(self):
+        """The plan; returns the exit status."""
+        print("1..%d" % self.cnt)
+        return 1 if self.failed or not self.cnt else 0
+
+
+def skip_all(reason):
+    """Nothing in this file can run here."""
+    print("1..0 # SKIP " + reason)
+    sys.exit(77)
 
 
 def command(words):
@@ -110,11 +146,17 @@ class Bed:
         return self
 
     def __exit__(self, *exc):
-        self.close()
+        reports = self.close()
+        if reports and exc[0] is None:
+            raise Failed(reports)
 
     def close(self):
+        """Ends and removes everything; returns what sanitizers reported in a child's output."""
+        reports = []
         for child in reversed(self.children):
             child.stop(timeout_s=5)
+            if any(mark in child.text() for mark in SANITIZER_REPORTS):
+                reports.append("%s:\n%s" % (child.name, child.text()[-8000:]))
         self.children = []
         for name in self.spaces:
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
@@ -122,6 +164,7 @@ class Bed:
         if self.dir:
             subprocess.run(["rm", "-rf", self.dir])
             self.dir = None
+        return "\n".join(reports)
 
     def name(self, space):
         return self.prefix + "-" + space

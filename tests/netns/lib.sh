@@ -42,6 +42,14 @@ bed_clean() {
 	for bed_pid in $bed_pids; do
 		stop_pid "$bed_pid"
 	done
+	# What a sanitizer found in a program this test ran fails the test, whatever its cases said.
+	if [ -n "$bed_dir" ] && grep -lE 'ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:' "$bed_dir"/*.log >"$bed_dir/reports" 2>/dev/null; then
+		for bed_log in $(cat "$bed_dir/reports"); do
+			echo "not ok - sanitizer report in ${bed_log##*/}"
+			tail -60 "$bed_log" | sed 's/^/# /'
+		done
+		bed_status=1
+	fi
 	for bed_space in $bed_spaces; do
 		ip netns del "$bed_space" 2>/dev/null
 	done
@@ -125,7 +133,8 @@ stop_pid() {
 	return 0
 }
 
-# spawn NS LOG COMMAND...: in the background, ended with the test; the pid is in $spawned.
+# spawn NS LOG COMMAND...: in the background, ended with the test; output in $bed_dir/LOG (a name ending in .log), the pid
+# in $spawned.
 spawn() {
 	bed_in=$1 bed_log=$bed_dir/$2
 	shift 2
