@@ -17,7 +17,7 @@
 
 enum mr_session_state {
 	MR_SESSION_FREE = 0,
-	MR_SESSION_NEW,         /* only the forward direction seen (TCP: SYN or less than the handshake) */
+	MR_SESSION_NEW,         /* only the forward direction seen (TCP: SYN or less than the handshake): half open, may be evicted */
 	MR_SESSION_ESTABLISHED, /* both directions seen (TCP: handshake complete) */
 	MR_SESSION_CLOSING,     /* TCP: FIN seen in one or both directions */
 	MR_SESSION_CLOSED,      /* TCP: RST accepted or both FINs acknowledged */
@@ -25,27 +25,43 @@ enum mr_session_state {
 
 enum mr_direction { MR_FORWARD = 0, MR_REPLY = 1 };
 
+/*
+ * TCP, judged by flags alone (sequence numbers are the end hosts' business; RFC 9293 figure 5, RFC 7857 section 2):
+ *  - A SYN opens, and so does a segment with ACK and without SYN ("pick-up": the conversation is older than this program).  RST, SYN
+ *    with ACK or FIN, and segments with neither SYN nor ACK open nothing (mr_session_opens).
+ *  - SYN, SYN/ACK, ACK establishes; so does the simultaneous open.  A picked-up session is NEW until the other direction answers
+ *    with an ACK.
+ *  - A FIN makes it CLOSING, both FINs and an ACK after them CLOSED.
+ *  - A RST makes it CLOSED, whoever sent it.  A RST may be forged: when after it both ends go on sending ACKs, the session is
+ *    what it was (RFC 7857 section 2.2).
+ *  - A SYN of the forward direction starts a CLOSING or CLOSED session over.  One of the reply direction changes nothing: what it wants
+ *    to open was never decided.
+ *  - A FIN marks its direction's record MR_FLOW_CLOSING, a RST both; starting over and coming back clear the marks.
+ */
+
 #define MR_SESSION_PRIVATE_BYTES 32 /* shared by the stages of its pipeline */
 
 struct mr_session {
-	mr_flow_ref ref[2];      /* by enum mr_direction */
-	uint32_t packets_hi[2];  /* high halves of the records' packet counters */
-	uint32_t packets_seen[2]; /* the low halves when last folded */
-	uint8_t state;           /* enum mr_session_state; atomic */
-	uint8_t family;          /* 4 or 6 */
+	mr_flow_ref ref[2];     /* by enum mr_direction */
+	uint32_t half_wraps[2]; /* how often the records' packet counters crossed 2^31, when last folded; atomic */
+	uint8_t state;          /* enum mr_session_state; atomic, one word with the next three */
+	uint8_t tcp_seen[2];    /* TCP flags seen in each direction, or-ed */
+	uint8_t one_way;        /* established by its forward direction alone */
+	uint8_t family;         /* 4 or 6 */
 	uint8_t proto;
-	uint8_t tcp_seen[2];     /* TCP flags seen in each direction, or-ed; atomic */
-	uint8_t one_way;         /* established by its forward direction alone */
-	uint16_t ingress;        /* (interface, pipeline) pair that created it */
+	uint16_t ingress;       /* (interface, pipeline) pair that created it */
 	uint32_t created_ms;
-	uint8_t priv[MR_SESSION_PRIVATE_BYTES];
+	uint32_t link;          /* of free ones, on their way to the next use */
+	uint8_t priv[MR_SESSION_PRIVATE_BYTES] __attribute__((aligned(32)));
 };
+
+_Static_assert(sizeof(struct mr_session) == 64, "a session is one cache line");
 
 struct mr_sessions;
 
 struct mr_sessions_options {
-	uint32_t capacity;
-	uint32_t half_open_max;
+	uint32_t capacity;      /* sessions alive at once; some more indexes than that exist */
+	uint32_t half_open_max; /* 0: half of capacity */
 	uint32_t worker_cnt;
 	struct mr_config_timeouts timeouts;
 	struct mr_flows *flows; /* borrowed */
@@ -82,19 +98,28 @@ struct mr_flow_decision {
 	};
 };
 
+/* -EINVAL, -ENOMEM.  Threads: control. */
 int mr_sessions_create(const struct mr_sessions_options *opt, struct mr_sessions **out, struct mr_error *e);
-void mr_sessions_destroy(struct mr_sessions *s);
-/* New time-outs and quota from a reload; capacity cannot change (-EINVAL).  Threads: control. */
+void mr_sessions_destroy(struct mr_sessions *s); /* NULL allowed; no worker may be using it */
+/* New time-outs and quota from a reload; the next second's sweep brings every session's due time into line.  Capacity cannot change.
+ * 0.  Threads: control. */
 int mr_sessions_configure(struct mr_sessions *s, const struct mr_config_timeouts *t, uint32_t half_open_max);
 void mr_sessions_usage(const struct mr_sessions *s, struct mr_sessions_usage *out);
+
+/* Whether a first packet may open a session: any but TCP; TCP as said above.  Threads: any. */
+bool mr_session_opens(uint8_t proto, uint8_t tcp_flags);
 
 /*
  * Creates a session: inserts the forward record with `d` and the reverse record undecided, or neither.  Both keys' zone, family
  * and protocol are set.  `tcp_flags` of the first packet.
  *   0          *idx, and the session is NEW (ESTABLISHED with one_way)
  *   -EEXIST    somebody was first: *idx is theirs; give back what was taken and look up again
- *   -ENOSPC    table full (no evictable half-open session found nearby either)
- *   -EDQUOT    half-open quota used up and none evictable
+ *   -EINVAL    the keys are not of one family, zone and protocol, or equal (a packet from itself to itself has no two directions)
+ *   -EPROTO    a TCP segment that can open nothing
+ *   -ENOSPC    table full, and no half-open session to evict nearby
+ *   -EDQUOT    half-open quota used up, and none to evict nearby
+ * At the limits one half-open session makes room: the worker's clock hand goes round all of them, so each keeps its place
+ * about as long as the others; it looks at a bounded stretch (16 Ki indexes).  The quota may be passed by one per worker.
  * Threads: workers.  priv (MR_SESSION_PRIVATE_BYTES, may be NULL = zeros) is in place before the records can be found.
  */
 int mr_session_create(struct mr_sessions *s, unsigned worker, const struct mr_flow_key *forward, const struct mr_flow_key *reverse,
@@ -116,12 +141,14 @@ enum mr_session_state mr_session_packet(struct mr_sessions *s, uint32_t idx, enu
  * online worker, or control. `worker` = whose retire list; control uses worker_cnt. */
 bool mr_session_end(struct mr_sessions *s, unsigned worker, uint32_t idx, uint32_t now_ms);
 
-/* Called for a session about to be freed by expiry, eviction or end; the records are already gone. */
+/* Called once for a session freed by expiry, eviction or end, on the thread that frees it.  The records can no longer be found;
+ * mr_session_totals() still tells what they counted. */
 typedef void (*mr_session_expire_fn)(void *ctx, uint32_t idx, struct mr_session *session);
 void mr_sessions_on_expire(struct mr_sessions *s, mr_session_expire_fn fn, void *ctx);
 
 /* Sweeps up to `budget` entries of this worker's share; returns how many were freed.  The whole share is swept at least once a second
- * when called once a millisecond with the budget mr_sessions_budget() returns.  Also folds packet counters.  Threads: that worker. */
+ * when called once a millisecond with the budget mr_sessions_budget() returns.  At most 128 sessions are freed a call, so that a mass
+ * expiry is no pause.  Also folds packet counters and gives ended indexes back.  Threads: that worker, online. */
 unsigned mr_sessions_sweep(struct mr_sessions *s, unsigned worker, uint32_t now_ms, unsigned budget);
 unsigned mr_sessions_budget(const struct mr_sessions *s);
 
@@ -131,7 +158,8 @@ uint32_t mr_session_remaining_ms(const struct mr_sessions *s, uint32_t idx, uint
 /* Walks live sessions for `show flows`: the first live index >= from, or 0 at the end (index 0 is never used). */
 uint32_t mr_sessions_next(const struct mr_sessions *s, uint32_t from);
 
-/* Totals of one direction, both tiers, from the record and the folded high half. */
+/* Totals of one direction, both tiers, from the record and the folded wraps (every session is folded at least
+ * once in 64 sweeps of its share, and its record may count 2^31 packets in between).  Threads: as mr_session_at. */
 void mr_session_totals(const struct mr_sessions *s, uint32_t idx, enum mr_direction dir, uint64_t *packets, uint64_t *bytes);
 
 #endif
