@@ -16,7 +16,7 @@
 /*
  * Sends one request to the instance `name` (NULL = "default"; a name with a '/' is the path of the socket) and waits up to
  * timeout_ms for the answer.  0: *answer is malloc'ed text, the caller frees it.  -ENOENT (no such instance runs), -EACCES,
- * -ECONNREFUSED (it died), -ETIMEDOUT, -EMSGSIZE, -ENOMEM; then error[error_bytes] holds a sentence.
+ * -ECONNREFUSED (it died), -ETIMEDOUT, -EMSGSIZE, -EINVAL (a newline inside the request, a name too long), -ENOMEM; then error[error_bytes] holds a sentence.
  * Threads: any.
  */
 MR_API int mr_control_call(const char *name, const char *request, unsigned timeout_ms, char **answer, char *error, size_t error_bytes);

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/show_part.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define LIMIT_DEFAULT    100
+#define LIMIT_MAX        10000
+#define SESSIONS_A_QUIET 1024 /* looked at between two quiet moments, so that nothing waits for a long walk */
+#define READ_TRIES       16
+
+static const char *const state_names[] = { "free", "new", "established", "closing", "closed" };
+
+#define STATES (sizeof(state_names) / sizeof(state_names[0]))
+
+/* What is asked for; every field given must hold. */
+struct filter {
+	bool any; /* something was given */
+	struct mr_prefix addr;
+	int port;  /* -1 = any */
+	int proto; /* -1 = any */
+	int state; /* -1 = any */
+	bool pairs_given;
+	bool pair[MR_STATS_INGRESS];
+};
+
+/* One direction of a flow, whichever family. */
+struct side {
+	bool live;
+	uint8_t src[16], dst[16], new_src[16], new_dst[16];
+	uint16_t sport, dport, new_sport, new_dport; /* host order */
+	uint16_t zone;
+	struct mr_flow_state st;
+};
+
+static uint32_t now_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint32_t)((uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000);
+}
+
+/* ---- reading records ------------------------------------------------------------------------------------------- */
+
+/* A copy that no writer touched meanwhile (kern/flow.h).  False when the record is not the session's or keeps changing. */
+static bool copy_record(const void *rec, const struct mr_flow_state *st, void *out, size_t bytes)
+{
+	for (unsigned try = 0; try < READ_TRIES; try++) {
+		uint32_t seq = __atomic_load_n(&st->seq, __ATOMIC_ACQUIRE);
+		if (seq & 1)
+			continue;
+		for (size_t i = 0; i < bytes / 4; i++)
+			((uint32_t *)out)[i] = __atomic_load_n((const uint32_t *)rec + i, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		if (__atomic_load_n(&st->seq, __ATOMIC_RELAXED) == seq)
+			return true;
+	}
+	return false;
+}
+
+static void read_side4(const struct mr_flows *t, mr_flow_ref ref, struct side *s)
+{
+	const struct mr_flow4 *rec = mr_flows_record4(t, ref);
+	struct mr_flow4 f;
+	if (!rec || !copy_record(rec, &rec->st, &f, sizeof(f)))
+		return;
+	memcpy(s->src, &f.key.saddr_be, 4);
+	memcpy(s->dst, &f.key.daddr_be, 4);
+	memcpy(s->new_src, &f.rewrite.saddr_be, 4);
+	memcpy(s->new_dst, &f.rewrite.daddr_be, 4);
+	s->sport = ntohs(f.key.sport_be);
+	s->dport = ntohs(f.key.dport_be);
+	s->new_sport = ntohs(f.rewrite.sport_be);
+	s->new_dport = ntohs(f.rewrite.dport_be);
+	s->zone = f.key.zone;
+	s->st = f.st;
+	s->live = true;
+}
+
+static void read_side6(const struct mr_flows *t, mr_flow_ref ref, struct side *s)
+{
+	const struct mr_flow6 *rec = mr_flows_record6(t, ref);
+	struct mr_flow6 f;
+	if (!rec || !copy_record(rec, &rec->st, &f, sizeof(f)))
+		return;
+	memcpy(s->src, f.key.saddr_be, 16);
+	memcpy(s->dst, f.key.daddr_be, 16);
+	memcpy(s->new_src, f.rewrite.saddr_be, 16);
+	memcpy(s->new_dst, f.rewrite.daddr_be, 16);
+	s->sport = ntohs(f.key.sport_be);
+	s->dport = ntohs(f.key.dport_be);
+	s->new_sport = ntohs(f.rewrite.sport_be);
+	s->new_dport = ntohs(f.rewrite.dport_be);
+	s->zone = f.key.zone;
+	s->st = f.st;
+	s->live = true;
+}
+
+static void read_side(
+	struct mr_runtime *rt, const struct mr_session *ss, uint32_t idx, enum mr_direction dir, struct side *s)
+{
+	memset(s, 0, sizeof(*s));
+	mr_flow_ref ref = ss->ref[dir];
+	if (ref == MR_FLOW_NONE)
+		return;
+	if (ss->family == 4)
+		read_side4(rt->sh.flows, ref, s);
+	else
+		read_side6(rt->sh.flows, ref, s);
+	if (s->live && s->st.session != idx)
+		s->live = false;
+}
+
+/* ---- filters --------------------------------------------------------------------------------------------------- */
+
+static int read_prefix(const char *text, struct mr_prefix *out, struct mr_error *e)
+{
+	char addr[64];
+	const char *slash = strchr(text, '/');
+	size_t n = slash ? (size_t)(slash - text) : strlen(text);
+	struct mr_prefix p = { 0 };
+	if (n < sizeof(addr)) {
+		memcpy(addr, text, n);
+		addr[n] = '\0';
+		if (inet_pton(AF_INET, addr, p.addr) == 1)
+			p.family = 4;
+		else if (inet_pton(AF_INET6, addr, p.addr) == 1)
+			p.family = 6;
+	}
+	unsigned max = p.family == 4 ? 32 : 128;
+	char *end = NULL;
+	unsigned long len = slash && slash[1] >= '0' && slash[1] <= '9' ? strtoul(slash + 1, &end, 10) : max;
+	if (!p.family || (slash && (!end || *end)) || len > max)
+		return mr_error_set(
+			e, -EINVAL, "addr: '%.64s' is no prefix; write 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32", text);
+	p.len = (uint8_t)len;
+	*out = p;
+	return 0;
+}
+
+static int read_state(const char *text, int *out, struct mr_error *e)
+{
+	for (unsigned i = 1; i < STATES; i++) {
+		if (!strcasecmp(text, state_names[i])) {
+			*out = (int)i;
+			return 0;
+		}
+	}
+	return mr_error_set(
+		e, -EINVAL, "state: there is no '%.32s'; there are new, established, closing and closed", text);
+}
+
+static int no_such_name(const char *kind, const char *name, struct mr_runtime *rt,
+	const char *(*get)(const struct mr_stats *, uint8_t), struct mr_error *e)
+{
+	char names[256] = "";
+	const char *seen[16];
+	unsigned cnt = 0;
+	for (unsigned id = 1; id < MR_STATS_INGRESS && cnt < 16; id++) {
+		const char *have = get(rt->sh.stats, (uint8_t)id);
+		unsigned i = 0;
+		if (!have || !have[0])
+			continue;
+		while (i < cnt && strcmp(seen[i], have))
+			i++;
+		size_t at = strlen(names);
+		if (i == cnt && at + strlen(have) + 3 < sizeof(names)) {
+			seen[cnt++] = have;
+			snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "", have);
+		}
+	}
+	return mr_error_set(
+		e, -EINVAL, "no %s is called '%.64s'; there are: %s", kind, name, names[0] ? names : "none");
+}
+
+/* Narrows the pairs to those of the name. */
+static int read_pairs(struct mr_runtime *rt, const char *kind, const char *name,
+	const char *(*get)(const struct mr_stats *, uint8_t), struct filter *f, struct mr_error *e)
+{
+	unsigned cnt = 0;
+	for (unsigned id = 1; id < MR_STATS_INGRESS; id++) {
+		const char *have = get(rt->sh.stats, (uint8_t)id);
+		bool hit = have && !strcmp(have, name);
+		cnt += hit;
+		f->pair[id] = hit && (!f->pairs_given || f->pair[id]);
+	}
+	f->pairs_given = true;
+	return cnt ? 0 : no_such_name(kind, name, rt, get, e);
+}
+
+static int read_filter(struct mr_runtime *rt, const json_t *request, struct filter *f, struct mr_error *e)
+{
+	const char *addr, *proto, *state, *pipeline, *interface;
+	json_int_t port = -1;
+	*f = (struct filter){ .port = -1, .proto = -1, .state = -1 };
+	if (mr_show_get_string(request, "addr", &addr, e) || mr_show_get_string(request, "proto", &proto, e) ||
+		mr_show_get_string(request, "state", &state, e) ||
+		mr_show_get_string(request, "pipeline", &pipeline, e) ||
+		mr_show_get_string(request, "interface", &interface, e) ||
+		mr_show_get_number(request, "port", 0, 65535, &port, e))
+		return -EINVAL;
+	f->port = (int)port;
+	f->any = addr || proto || state || pipeline || interface || port >= 0;
+	if (addr && read_prefix(addr, &f->addr, e))
+		return -EINVAL;
+	if (proto && (f->proto = mr_show_proto_number(proto)) < 0)
+		return mr_error_set(e, -EINVAL,
+			"proto: '%.32s' is no protocol; write tcp, udp, icmp, icmp6, gre, esp, sctp or a number",
+			proto);
+	if (state && read_state(state, &f->state, e))
+		return -EINVAL;
+	if (pipeline && read_pairs(rt, "pipeline", pipeline, mr_stats_ingress_pipeline, f, e))
+		return -EINVAL;
+	if (interface && read_pairs(rt, "interface", interface, mr_stats_ingress_interface, f, e))
+		return -EINVAL;
+	return 0;
+}
+
+static bool in_prefix(const struct mr_prefix *p, const uint8_t *addr)
+{
+	unsigned whole = p->len / 8, rest = p->len % 8;
+	if (memcmp(p->addr, addr, whole))
+		return false;
+	return !rest || !((p->addr[whole] ^ addr[whole]) >> (8 - rest));
+}
+
+/* Any end of either direction: what the packets carry before and after translation. */
+static bool match_sides(const struct filter *f, uint8_t family, const struct side side[2])
+{
+	bool addr = !f->addr.family, port = f->port < 0;
+	if (f->addr.family && f->addr.family != family)
+		return false;
+	for (unsigned d = 0; d < 2; d++) {
+		if (!side[d].live)
+			continue;
+		addr = addr || in_prefix(&f->addr, side[d].src) || in_prefix(&f->addr, side[d].dst);
+		port = port || side[d].sport == f->port || side[d].dport == f->port;
+	}
+	return addr && port;
+}
+
+/* ---- walking --------------------------------------------------------------------------------------------------- */
+
+typedef int (*visit_fn)(
+	struct mr_runtime *rt, uint32_t idx, const struct mr_session *ss, const struct side side[2], void *ctx);
+
+/* Visits what the filter wants, online in control's epoch slot.  Stops at the first error. */
+static int walk(struct mr_runtime *rt, const struct filter *f, visit_fn visit, void *ctx)
+{
+	unsigned slot = rt->sh.worker_cnt, cnt = 0;
+	int err = 0;
+	mr_epoch_online(rt->sh.epoch, slot);
+	for (uint32_t idx = mr_sessions_next(rt->sh.sessions, 1); idx && !err;
+		idx = mr_sessions_next(rt->sh.sessions, idx + 1)) {
+		const struct mr_session *ss = mr_session_at(rt->sh.sessions, idx);
+		uint8_t state = __atomic_load_n(&ss->state, __ATOMIC_ACQUIRE);
+		struct side side[2];
+		if (++cnt % SESSIONS_A_QUIET == 0)
+			mr_epoch_quiet(rt->sh.epoch, slot);
+		if (state == MR_SESSION_FREE || state >= STATES || (f->state >= 0 && state != f->state) ||
+			(f->proto >= 0 && ss->proto != f->proto) ||
+			(f->pairs_given && !f->pair[ss->ingress % MR_STATS_INGRESS]))
+			continue;
+		read_side(rt, ss, idx, MR_FORWARD, &side[MR_FORWARD]);
+		read_side(rt, ss, idx, MR_REPLY, &side[MR_REPLY]);
+		if (side[MR_FORWARD].live && match_sides(f, ss->family, side))
+			err = visit(rt, idx, ss, side, ctx);
+	}
+	mr_epoch_offline(rt->sh.epoch, slot);
+	return err;
+}
+
+/* ---- show flows ------------------------------------------------------------------------------------------------ */
+
+static json_t *addr_text(uint8_t family, const uint8_t *addr)
+{
+	char buf[INET6_ADDRSTRLEN] = "";
+	inet_ntop(family == 4 ? AF_INET : AF_INET6, addr, buf, sizeof(buf));
+	return json_string(buf);
+}
+
+static json_t *nexthop_text(struct mr_runtime *rt, uint16_t slot)
+{
+	struct mr_nexthop nh;
+	if (slot == MR_NEXTHOP_BACK)
+		return json_string("back");
+	if (slot == MR_NEXTHOP_KERNEL)
+		return json_string("kernel");
+	if (slot == 0)
+		return json_null();
+	mr_nexthops_get(rt->sh.nexthops, slot, &nh);
+	return mr_show_text(nh.egress && nh.egress <= MR_MAX_INTERFACES ? rt->interface[nh.egress].name : NULL);
+}
+
+static json_t *side_json(struct mr_runtime *rt, uint32_t idx, const struct mr_session *ss, enum mr_direction dir,
+	const struct side *s, uint32_t now)
+{
+	uint64_t packets = 0, bytes = 0;
+	if (!s->live)
+		return json_null();
+	mr_session_totals(rt->sh.sessions, idx, dir, &packets, &bytes);
+	const struct mr_plan *plan = mr_runtime_plan(rt);
+	bool decided = s->st.flags & MR_FLOW_DECIDED;
+	json_t *o = json_pack("{s:I, s:I, s:b, s:b, s:b, s:I, s:o}", "packets", (json_int_t)packets, "bytes",
+		(json_int_t)bytes, "decided", (int)decided, "offloaded", (int)!!(s->st.flags & MR_FLOW_OFFLOAD),
+		"current", (int)(plan && plan->generation == s->st.generation), "idle_ms",
+		(json_int_t)(uint32_t)(now - s->st.last_seen_ms), "to",
+		decided ? nexthop_text(rt, s->st.nexthop) : json_null());
+	if (o && decided && s->st.flags & MR_FLOW_SNAT) {
+		json_object_set_new(o, "new_source", addr_text(ss->family, s->new_src));
+		json_object_set_new(o, "new_source_port", json_integer(s->new_sport));
+	}
+	if (o && decided && s->st.flags & MR_FLOW_DNAT) {
+		json_object_set_new(o, "new_destination", addr_text(ss->family, s->new_dst));
+		json_object_set_new(o, "new_destination_port", json_integer(s->new_dport));
+	}
+	return o;
+}
+
+struct listing {
+	json_t *list;
+	uint64_t total;
+	json_int_t limit;
+	uint32_t now;
+};
+
+static int put_ports(json_t *o, const struct mr_session *ss, const struct side *s)
+{
+	if (ss->proto == IPPROTO_ICMP ||
+		ss->proto == IPPROTO_ICMPV6) /* kern/flow.h: a query's ports are its id and its type */
+		return json_object_set_new(o, "icmp_id", json_integer(s->sport)) ||
+			json_object_set_new(o, "icmp_type", json_integer(s->dport));
+	return json_object_set_new(o, "source_port", json_integer(s->sport)) ||
+		json_object_set_new(o, "destination_port", json_integer(s->dport));
+}
+
+static int list_flow(
+	struct mr_runtime *rt, uint32_t idx, const struct mr_session *ss, const struct side side[2], void *ctx)
+{
+	struct listing *l = ctx;
+	char proto[4];
+	l->total++;
+	if ((json_int_t)json_array_size(l->list) >= l->limit)
+		return 0;
+	const struct side *fw = &side[MR_FORWARD];
+	uint8_t pair = (uint8_t)(ss->ingress % MR_STATS_INGRESS), state = ss->state;
+	json_t *o = json_pack("{s:I, s:i, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:I, s:I, s:b, s:o, s:o}", "id",
+		(json_int_t)idx, "family", (int)ss->family, "proto", mr_show_proto(ss->proto, proto), "state",
+		state < STATES ? state_names[state] : "free", "zone", (int)fw->zone, "source",
+		addr_text(ss->family, fw->src), "destination", addr_text(ss->family, fw->dst), "interface",
+		mr_show_text(mr_stats_ingress_interface(rt->sh.stats, pair)), "pipeline",
+		mr_show_text(mr_stats_ingress_pipeline(rt->sh.stats, pair)), "age_ms",
+		(json_int_t)(uint32_t)(l->now - ss->created_ms), "remaining_ms",
+		(json_int_t)mr_session_remaining_ms(rt->sh.sessions, idx, l->now), "one_way", (int)ss->one_way,
+		"forward", side_json(rt, idx, ss, MR_FORWARD, fw, l->now), "reply",
+		side_json(rt, idx, ss, MR_REPLY, &side[MR_REPLY], l->now));
+	if (!o || put_ports(o, ss, fw)) {
+		json_decref(o);
+		return -ENOMEM;
+	}
+	return json_array_append_new(l->list, o) ? -ENOMEM : 0;
+}
+
+json_t *mr_show_flows_usage(struct mr_runtime *rt)
+{
+	struct mr_sessions_usage s;
+	struct mr_flows_usage f;
+	mr_sessions_usage(rt->sh.sessions, &s);
+	mr_flows_usage(rt->sh.flows, &f);
+	json_t *table = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "live4_cnt", (json_int_t)f.live4,
+		"live6_cnt", (json_int_t)f.live6, "slots4_cnt", (json_int_t)f.slots4, "slots6_cnt",
+		(json_int_t)f.slots6, "overflow4_cnt", (json_int_t)f.overflow4, "overflow6_cnt",
+		(json_int_t)f.overflow6, "memory_bytes", (json_int_t)f.bytes, "huge_pages", (int)f.huge);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "capacity_cnt",
+		(json_int_t)s.capacity, "live_cnt", (json_int_t)s.live, "half_open_cnt", (json_int_t)s.half_open,
+		"created_cnt", (json_int_t)s.created, "expired_cnt", (json_int_t)s.expired, "ended_cnt",
+		(json_int_t)s.ended, "evicted_cnt", (json_int_t)s.evicted, "refused_full_cnt",
+		(json_int_t)s.refused_full, "refused_half_open_cnt", (json_int_t)s.refused_half_open, "lost_race_cnt",
+		(json_int_t)s.lost_race, "memory_bytes", (json_int_t)s.bytes, "records", table);
+}
+
+json_t *mr_show_flows(struct mr_runtime *rt, const json_t *request, struct mr_error *e)
+{
+	struct filter f;
+	struct listing l = { .limit = LIMIT_DEFAULT, .now = now_ms() };
+	if (read_filter(rt, request, &f, e) || mr_show_get_number(request, "limit", 0, LIMIT_MAX, &l.limit, e))
+		return NULL;
+	l.list = json_array();
+	if (!l.list || walk(rt, &f, list_flow, &l)) {
+		json_decref(l.list);
+		mr_error_set(e, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	return json_pack("{s:I, s:I, s:I, s:o, s:o}", "total_cnt", (json_int_t)l.total, "shown_cnt",
+		(json_int_t)json_array_size(l.list), "limit_cnt", l.limit, "usage", mr_show_flows_usage(rt), "flows",
+		l.list);
+}
+
+/* ---- flows delete ---------------------------------------------------------------------------------------------- */
+
+static int end_flow(
+	struct mr_runtime *rt, uint32_t idx, const struct mr_session *ss, const struct side side[2], void *ctx)
+{
+	*(uint64_t *)ctx += mr_session_end(rt->sh.sessions, rt->sh.worker_cnt, idx, now_ms());
+	return 0;
+}
+
+json_t *mr_show_flows_delete(struct mr_runtime *rt, const json_t *request, struct mr_error *e)
+{
+	struct filter f;
+	uint64_t cnt = 0;
+	json_t *all = json_object_get(request, "all");
+	if (all && !json_is_boolean(all)) {
+		mr_error_set(e, -EINVAL, "all wants true or false");
+		return NULL;
+	}
+	if (read_filter(rt, request, &f, e))
+		return NULL;
+	if (f.any == (bool)json_is_true(all)) {
+		mr_error_set(e, -EINVAL,
+			f.any ? "all flows or those of a filter: say one of the two"
+			      : "say which flows: give a filter (addr, port, proto, state, pipeline, interface), or "
+				"all");
+		return NULL;
+	}
+	walk(rt, &f, end_flow, &cnt);
+	return json_pack("{s:I}", "deleted_cnt", (json_int_t)cnt);
+}

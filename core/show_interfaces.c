@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/show_part.h"
+#include "core/steer.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#define QUEUE_COUNTER(key, member)                              \
+	{                                                       \
+		key, offsetof(struct mr_queue_counters, member) \
+	}
+
+static const struct {
+	const char *key;
+	size_t offset;
+} queue_counters[] = {
+	QUEUE_COUNTER("rx_packets", rx_packets),
+	QUEUE_COUNTER("rx_bytes", rx_bytes),
+	QUEUE_COUNTER("tx_packets", tx_packets),
+	QUEUE_COUNTER("tx_bytes", tx_bytes),
+	QUEUE_COUNTER("tx_lost_packets", tx_lost),
+	QUEUE_COUNTER("rx_no_frame_cnt", rx_no_frame),
+	QUEUE_COUNTER("rx_too_long_packets", rx_too_long),
+	QUEUE_COUNTER("kicks_cnt", kicks),
+	QUEUE_COUNTER("kernel_rx_dropped_packets", kernel_rx_dropped),
+	QUEUE_COUNTER("kernel_rx_ring_full_packets", kernel_rx_ring_full),
+	QUEUE_COUNTER("kernel_fill_empty_cnt", kernel_fill_empty),
+	QUEUE_COUNTER("kernel_rx_invalid_packets", kernel_rx_invalid),
+	QUEUE_COUNTER("kernel_tx_invalid_packets", kernel_tx_invalid),
+};
+
+#define QUEUE_COUNTERS (sizeof(queue_counters) / sizeof(queue_counters[0]))
+
+_Static_assert(sizeof(struct mr_queue_counters) == QUEUE_COUNTERS * sizeof(uint64_t), "a queue counter is not shown");
+
+static uint64_t *counter_at(struct mr_queue_counters *c, unsigned i)
+{
+	return (uint64_t *)(void *)((char *)c + queue_counters[i].offset);
+}
+
+static int put_counters(json_t *o, struct mr_queue_counters *c)
+{
+	int err = 0;
+	for (unsigned i = 0; i < QUEUE_COUNTERS; i++)
+		err |= json_object_set_new(o, queue_counters[i].key, json_integer((json_int_t)*counter_at(c, i)));
+	return err;
+}
+
+/* Adds one queue's counters to the sum and to the list. */
+static int put_queue(struct mr_queue *q, struct mr_queue_counters *sum, json_t *list)
+{
+	struct mr_queue_counters now;
+	json_t *o = json_pack("{s:i}", "queue", (int)q->queue_idx);
+	for (unsigned i = 0; i < QUEUE_COUNTERS; i++) {
+		*counter_at(&now, i) = __atomic_load_n(counter_at(&q->counters, i), __ATOMIC_RELAXED);
+		*counter_at(sum, i) += *counter_at(&now, i);
+	}
+	if (!o || put_counters(o, &now)) {
+		json_decref(o);
+		return -1;
+	}
+	return json_array_append_new(list, o);
+}
+
+static const char *mode_name(enum mr_mode mode)
+{
+	static const char *const names[] = { "auto", "zerocopy", "copy", "generic" };
+	return (unsigned)mode < 4 ? names[mode] : "?";
+}
+
+static int put_info(json_t *o, const struct mr_interface_info *info)
+{
+	static const char *const kinds[] = { "xsk", "pcap", "memory" };
+	char mac[18];
+	bool xsk = info->kind == MR_INTERFACE_XSK;
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", info->mac[0], info->mac[1], info->mac[2],
+		info->mac[3], info->mac[4], info->mac[5]);
+	json_t *more = json_pack("{s:s, s:o, s:o, s:s?, s:o, s:I, s:i, s:s?, s:i, s:i, s:i, s:b}", "kind",
+		(unsigned)info->kind < 3 ? kinds[info->kind] : "?", "device", mr_show_text(info->device), "driver",
+		mr_show_text(info->driver), "mode", xsk ? mode_name(info->mode) : NULL, "mode_why",
+		mr_show_text(info->mode_why), "ifindex", (json_int_t)info->ifindex, "mtu_bytes", (int)info->mtu, "mac",
+		xsk ? mac : NULL, "queue_cnt", (int)info->queue_cnt, "device_queue_cnt", (int)info->device_queue_cnt,
+		"numa_node", info->numa_node, "link_up", (int)info->up);
+	int err = more ? json_object_update(o, more) : -1;
+	json_decref(more);
+	return err;
+}
+
+/* What the steering program saw, before any socket. */
+static int put_steer(json_t *o, const struct mr_steer *s)
+{
+	struct mr_steer_counters c;
+	if (!s || mr_steer_read_counters(s, &c))
+		return 0;
+	return json_object_set_new(o, "steer",
+		json_pack("{s:I, s:I, s:I, s:I, s:I}", "steered_packets", (json_int_t)c.steered, "no_socket_packets",
+			(json_int_t)c.no_socket, "passed_packets", (json_int_t)c.passed, "unparsed_packets",
+			(json_int_t)c.unparsed, "handed_back_packets", (json_int_t)c.handed_back));
+}
+
+static const char *state_name(const struct mr_runtime_interface *ri)
+{
+	if (!ri->wanted)
+		return "removed"; /* by a reload; its totals stay */
+	if (!ri->open)
+		return "absent";
+	return ri->link_down ? "down" : "up";
+}
+
+static json_t *one_interface(struct mr_runtime *rt, unsigned id)
+{
+	struct mr_runtime_interface *ri = &rt->interface[id];
+	struct mr_queue_counters sum = ri->closed;
+	json_t *queues = json_array();
+	json_t *o = json_pack("{s:o, s:i, s:s, s:o, s:I}", "name", mr_show_text(ri->name), "id", (int)id, "state",
+		state_name(ri), "why", mr_show_text(ri->open ? "" : ri->absent_why), "opened_cnt",
+		(json_int_t)ri->opened_cnt);
+	int err = !o || !queues;
+	if (!err && ri->open) {
+		mr_interface_poll(ri->open);
+		err |= put_info(o, mr_interface_info(ri->open));
+		for (unsigned i = 0; i < mr_interface_queue_cnt(ri->open); i++)
+			err |= put_queue(mr_interface_queue(ri->open, i), &sum, queues);
+		err |= put_steer(o, mr_interface_steer(ri->open));
+	}
+	if (!err)
+		err = put_counters(o, &sum) || json_object_set(o, "queues", queues) ||
+			mr_show_traffic(rt, mr_show_pair_of_interface, ri->name, o);
+	json_decref(queues);
+	if (err) {
+		json_decref(o);
+		return NULL;
+	}
+	return o;
+}
+
+json_t *mr_show_interfaces(struct mr_runtime *rt)
+{
+	json_t *list = json_array();
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		if (rt->interface[id].name && json_array_append_new(list, one_interface(rt, id))) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
