@@ -45,4 +45,20 @@ struct mr_steer_bits {
 
 _Static_assert(sizeof(struct mr_steer_bits) == 32, "steer bits");
 
+/* ---- hand-back in generic mode -------------------------------------------------------------------------- */
+
+/*
+ * What stands before a frame handed back to an interface whose XDP program would see it again: a whole Ethernet header of its own
+ * (with the MACs of the frame) and the cookie.  steer.bpf.c cuts it off.
+ */
+#define MR_SHIM_ETHERTYPE 0x88b5 /* IEEE 802 local experimental 1 */
+
+struct mr_shim {
+	__u8 mac[12];
+	__be16 ethertype_be;
+	__u8 cookie[8]; /* the 64-bit number, least significant byte first */
+};
+
+_Static_assert(sizeof(struct mr_shim) == 22, "shim");
+
 #endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * steer.bpf.c - the fork in the river: what the pipelines match goes to the queue's socket, the rest to the stack.
+ *
+ * One instance an interface.  Two tables, of which `steer_active` names the one in force; core/steer.c fills the other and flips
+ * with one store.  A packet reads steer_active once and uses that table to its end.
+ *
+ *     shim? ─► strip, PASS        active == 0 ─► PASS
+ *     parse ─► fields ─► addresses ─► pipeline ─► XSKMAP[queue], or `steer_unserved` when the queue has no socket
+ *
+ * The kernel tier and the drop sets belong between the parse and the fields.
+ */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "kern/steer.h"
+
+const volatile __u64 steer_shim_cookie = 0; /* 0: no shim is expected (native mode) */
+
+__u32 steer_active = 0;          /* 0: nothing matches; 1 or 2: table 0 or 1 is in force */
+__u32 steer_unserved = XDP_PASS; /* of a matched packet whose queue has no socket */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, MR_MAX_QUEUES);
+	__type(key, __u32);
+	__type(value, __u32);
+} xsks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct mr_steer_image);
+} steer_tables SEC(".maps");
+
+struct trie4 {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(struct mr_steer_key4)); /* by size: clang leaves inner types undefined */
+	__uint(value_size, sizeof(struct mr_steer_bits));
+};
+
+struct trie6 {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(struct mr_steer_key6));
+	__uint(value_size, sizeof(struct mr_steer_bits));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, MR_STEER_TRIE_CNT);
+	__type(key, __u32);
+	__array(values, struct trie4);
+} steer_tries4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, MR_STEER_TRIE_CNT);
+	__type(key, __u32);
+	__array(values, struct trie6);
+} steer_tries6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mr_steer_cpu_counters);
+} steer_counters SEC(".maps");
+
+static __always_inline void count(enum mr_steer_count which)
+{
+	__u32 key = 0;
+	struct mr_steer_cpu_counters *c = bpf_map_lookup_elem(&steer_counters, &key);
+	if (c)
+		c->packets[which]++;
+}
+
+static __always_inline int is_shim(const void *data, const void *data_end)
+{
+	const struct mr_shim *shim = mr_parse_at(data, data_end, 0, sizeof(*shim));
+	if (!shim || mr_load16(&shim->ethertype_be) != mr_be16(MR_SHIM_ETHERTYPE))
+		return 0;
+	__u64 cookie = (__u64)mr_load32(&shim->cookie[4]) << 32 | mr_load32(&shim->cookie[0]);
+	return cookie == steer_shim_cookie;
+}
+
+/* The entries whose prefix covers the address at one end; NULL: none has one for this family. */
+static __always_inline const struct mr_steer_bits *prefix4(__u32 table, enum mr_steer_field f, const __u8 *addr)
+{
+	__u32 idx = MR_STEER_TRIE(table, f);
+	void *trie = bpf_map_lookup_elem(&steer_tries4, &idx);
+	if (!trie)
+		return (void *)0;
+	struct mr_steer_key4 key = { .prefix_bits = 32, .addr_be = mr_load32(addr) };
+	return bpf_map_lookup_elem(trie, &key);
+}
+
+static __always_inline const struct mr_steer_bits *prefix6(__u32 table, enum mr_steer_field f, const __u8 *addr)
+{
+	__u32 idx = MR_STEER_TRIE(table, f);
+	void *trie = bpf_map_lookup_elem(&steer_tries6, &idx);
+	if (!trie)
+		return (void *)0;
+	struct mr_steer_key6 key = { .prefix_bits = 128 };
+	for (int i = 0; i < 4; i++)
+		key.addr_be[i] = mr_load32(addr + 4 * i);
+	return bpf_map_lookup_elem(trie, &key);
+}
+
+static __always_inline void end_bits(const struct mr_steer_image *m, __u32 table, enum mr_steer_field f,
+	const struct mr_parsed *p, const void *data, const void *data_end, struct mr_steer_bits *b)
+{
+	const struct mr_steer_bits *found = (void *)0;
+	if (!(m->head.fields & 1u << f) || !mr_steer_any(b))
+		return;
+	if (p->flags & MR_PKT_IP4) {
+		const __u8 *ip = mr_parse_ip_header(data, data_end, p, 20);
+		if (ip)
+			found = prefix4(table, f, ip + (f == MR_STEER_SRC ? 12 : 16));
+	} else if (p->flags & MR_PKT_IP6) {
+		const __u8 *ip = mr_parse_ip_header(data, data_end, p, 40);
+		if (ip)
+			found = prefix6(table, f, ip + (f == MR_STEER_SRC ? 8 : 24));
+	}
+	mr_steer_and(b, found ? found : &m->head.absent[f]);
+}
+
+static __always_inline int pass(int err)
+{
+	count(MR_STEER_CNT_PASSED);
+	if (err != MR_PARSE_OK && err != MR_PARSE_NOT_IP)
+		count(MR_STEER_CNT_UNPARSED);
+	return XDP_PASS;
+}
+
+/*
+ * Two functions of their own, not inlined: the verifier then looks at each once, and not at every way through the one after every
+ * way through the other (more than its million instructions).
+ */
+__noinline int steer_parse(struct xdp_md *ctx, struct mr_parsed *p)
+{
+	if (!p)
+		return MR_PARSE_SHORT_ETH;
+	return mr_parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, p);
+}
+
+__noinline int steer_resolve(struct mr_steer_image *m, struct mr_steer_bits *b)
+{
+	if (!m || !b)
+		return -1;
+	return mr_steer_resolve(m, b);
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	if (steer_shim_cookie && is_shim(data, data_end)) {
+		count(MR_STEER_CNT_HANDED_BACK);
+		/* Only a frame that is nothing but shim cannot be cut: nobody sends one, and it is not to be seen by the stack. */
+		return bpf_xdp_adjust_head(ctx, sizeof(struct mr_shim)) ? XDP_DROP : XDP_PASS;
+	}
+	__u32 active = *(volatile __u32 *)&steer_active;
+	if (!active)
+		return pass(MR_PARSE_OK);
+	__u32 table = active - 1;
+	struct mr_steer_image *m = bpf_map_lookup_elem(&steer_tables, &table);
+	if (!m)
+		return pass(MR_PARSE_OK);
+
+	struct mr_parsed p;
+	int err = steer_parse(ctx, &p);
+	struct mr_steer_bits b;
+	mr_steer_fields(m, &p, &b);
+	end_bits(m, table, MR_STEER_DST, &p, data, data_end, &b);
+	end_bits(m, table, MR_STEER_SRC, &p, data, data_end, &b);
+	if (steer_resolve(m, &b) < 0)
+		return pass(err);
+
+	int action = bpf_redirect_map(&xsks, ctx->rx_queue_index, *(volatile __u32 *)&steer_unserved & 3);
+	count(action == XDP_REDIRECT ? MR_STEER_CNT_STEERED : MR_STEER_CNT_NO_SOCKET);
+	return action;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
