@@ -23,7 +23,7 @@ static void program_name(uint32_t id, char *name, size_t bytes)
 	int fd = bpf_prog_get_fd_by_id(id);
 
 	name[0] = 0;
-	if (fd >= 0 && !bpf_prog_get_info_by_fd(fd, &info, &len)) {
+	if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &len)) {
 		strncpy(name, info.name, bytes - 1);
 		name[bytes - 1] = 0;
 	}
