@@ -2,6 +2,7 @@
 #include "core/runtime.h"
 
 #include "core/control.h"
+#include "core/handoff.h"
 #include "core/hotplug.h"
 #include "core/link.h"
 #include "core/reload.h"
