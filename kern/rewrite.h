@@ -86,53 +86,67 @@ static __always_inline void mr_rewrite_delta6(const struct mr_key6 *key, struct 
 
 /* ---- addresses, ports, TTL -------------------------------------------------------------------------------------- */
 
-/* What may go wrong, before anything is written.  *l4 is the transport header when it is to be changed, else NULL. */
+/* Where the transport is to be changed.  Two pointers, each found readable by itself: the verifier does not remember that the protocol
+ * of the check is the protocol of the store. */
+struct mr_rewrite_l4 {
+	__u8 *head; /* NULL: it stays as it is */
+	__u8 *csum;
+};
+
+/* What may go wrong, before anything is written. */
 static __always_inline int mr_rewrite_check(const void *data, const void *data_end, const struct mr_parsed *p,
-	__be16 sport_be, __be16 dport_be, __u16 flow_flags, __u8 **l4)
+	__be16 sport_be, __be16 dport_be, __u16 flow_flags, struct mr_rewrite_l4 *l4)
 {
-	__u32 bytes = 0;
-	*l4 = (void *)0;
+	__u32 off = p->l4_off & 0x7fff;
+	l4->head = l4->csum = (void *)0;
 	if (p->error != MR_PARSE_OK || (p->flags & MR_PKT_ICMP && !(p->flags & MR_PKT_ICMP_QUERY)))
 		return MR_REWRITE_KEY;
 	if (!(flow_flags & MR_FLOW_NO_TTL) && p->ttl <= 1)
 		return MR_REWRITE_TTL;
 	if (!(flow_flags & (MR_FLOW_SNAT | MR_FLOW_DNAT)) || p->flags & MR_PKT_FRAG_LATER)
 		return MR_REWRITE_OK;
-	if (p->proto == MR_IP_TCP)
-		bytes = 20;
-	else if (p->proto == MR_IP_UDP || p->flags & MR_PKT_ICMP)
-		bytes = 8;
-	else
-		return sport_be == p->sport_be && dport_be == p->dport_be ? MR_REWRITE_OK : MR_REWRITE_PORTS;
-	__u8 *h = mr_parse_at(data, data_end, p->l4_off & 0x7fff, bytes);
-	if (!h)
-		return MR_REWRITE_SHORT;
-	*l4 = h;
+	if (p->proto == MR_IP_TCP) {
+		l4->head = mr_parse_at(data, data_end, off, 20);
+		if (!l4->head)
+			return MR_REWRITE_SHORT;
+		l4->csum = l4->head + 16;
+	} else if (p->proto == MR_IP_UDP) {
+		l4->head = mr_parse_at(data, data_end, off, 8);
+		if (!l4->head)
+			return MR_REWRITE_SHORT;
+		l4->csum = l4->head + 6;
+	} else if (p->flags & MR_PKT_ICMP) {
+		l4->head = mr_parse_at(data, data_end, off, 8);
+		if (!l4->head)
+			return MR_REWRITE_SHORT;
+		l4->csum = l4->head + 2;
+	} else if (sport_be != p->sport_be || dport_be != p->dport_be) {
+		return MR_REWRITE_PORTS;
+	}
 	return MR_REWRITE_OK;
 }
 
-/* TCP, UDP, ICMP and ICMPv6 queries, at a header that mr_rewrite_check() found readable. */
-static __always_inline void mr_rewrite_l4(
-	__u8 *h, const struct mr_parsed *p, __be16 sport_be, __be16 dport_be, __u16 delta)
+/* TCP, UDP, ICMP and ICMPv6 queries, where mr_rewrite_check() found them. */
+static __always_inline void mr_rewrite_transport(
+	const struct mr_rewrite_l4 *l4, const struct mr_parsed *p, __be16 sport_be, __be16 dport_be, __u16 delta)
 {
+	__u16 csum = mr_load16(l4->csum);
 	if (p->flags & MR_PKT_ICMP) {
 		/* The identifier is the end of the key that is not the type (flow.h): sport of a request, dport of a reply. */
 		int request = p->flags & MR_PKT_IP4 ? p->icmp_type == 8 || p->icmp_type & 1 : p->icmp_type == 128;
-		mr_store16(h + 4, request ? sport_be : dport_be);
-		mr_store16(h + 2, mr_csum_apply(mr_load16(h + 2), delta));
+		mr_store16(l4->head + 4, request ? sport_be : dport_be);
+	} else {
+		mr_store16(l4->head, sport_be);
+		mr_store16(l4->head + 2, dport_be);
+	}
+	if (p->proto == MR_IP_UDP) {
+		if (!csum) /* none was sent (RFC 768; IPv6: RFC 6935) */
+			return;
+		csum = mr_csum_apply(csum, delta);
+		mr_store16(l4->csum, csum ? csum : 0xffff);
 		return;
 	}
-	mr_store16(h, sport_be);
-	mr_store16(h + 2, dport_be);
-	if (p->proto == MR_IP_TCP) {
-		mr_store16(h + 16, mr_csum_apply(mr_load16(h + 16), delta));
-		return;
-	}
-	__u16 csum = mr_load16(h + 6);
-	if (!csum) /* none was sent (RFC 768; IPv6: RFC 6935) */
-		return;
-	csum = mr_csum_apply(csum, delta);
-	mr_store16(h + 6, csum ? csum : 0xffff);
+	mr_store16(l4->csum, mr_csum_apply(csum, delta));
 }
 
 /*
@@ -142,7 +156,8 @@ static __always_inline void mr_rewrite_l4(
 static __always_inline int mr_rewrite_apply4(
 	void *data, void *data_end, const struct mr_parsed *p, const struct mr_rewrite4 *rw, __u16 flow_flags)
 {
-	__u8 *ip = mr_parse_ip_header(data, data_end, p, 20), *l4;
+	__u8 *ip = mr_parse_ip_header(data, data_end, p, 20);
+	struct mr_rewrite_l4 l4;
 	int err = mr_rewrite_check(data, data_end, p, rw->sport_be, rw->dport_be, flow_flags, &l4);
 	if (err)
 		return err;
@@ -153,8 +168,8 @@ static __always_inline int mr_rewrite_apply4(
 		mr_store32(ip + 12, rw->saddr_be);
 		mr_store32(ip + 16, rw->daddr_be);
 		delta = rw->l3_delta;
-		if (l4)
-			mr_rewrite_l4(l4, p, rw->sport_be, rw->dport_be, rw->l4_delta);
+		if (l4.head)
+			mr_rewrite_transport(&l4, p, rw->sport_be, rw->dport_be, rw->l4_delta);
 	}
 	if (!(flow_flags & MR_FLOW_NO_TTL)) {
 		__u16 from = mr_load16(ip + 8);
@@ -168,7 +183,8 @@ static __always_inline int mr_rewrite_apply4(
 static __always_inline int mr_rewrite_apply6(
 	void *data, void *data_end, const struct mr_parsed *p, const struct mr_rewrite6 *rw, __u16 flow_flags)
 {
-	__u8 *ip = mr_parse_ip_header(data, data_end, p, 40), *l4;
+	__u8 *ip = mr_parse_ip_header(data, data_end, p, 40);
+	struct mr_rewrite_l4 l4;
 	int err = mr_rewrite_check(data, data_end, p, rw->sport_be, rw->dport_be, flow_flags, &l4);
 	if (err)
 		return err;
@@ -179,8 +195,8 @@ static __always_inline int mr_rewrite_apply6(
 			mr_store32(ip + 8 + 4 * i, rw->saddr_be[i]);
 			mr_store32(ip + 24 + 4 * i, rw->daddr_be[i]);
 		}
-		if (l4)
-			mr_rewrite_l4(l4, p, rw->sport_be, rw->dport_be, rw->l4_delta);
+		if (l4.head)
+			mr_rewrite_transport(&l4, p, rw->sport_be, rw->dport_be, rw->l4_delta);
 	}
 	if (!(flow_flags & MR_FLOW_NO_TTL))
 		ip[7]--;
