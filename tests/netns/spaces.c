@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "tests/netns/spaces.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static char prefix[64];
+static pid_t owner;
+static unsigned case_cnt, failed_cnt;
+
+static bool shell(const char *fmt, ...)
+{
+	char cmd[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(cmd, sizeof(cmd), fmt, ap);
+	va_end(ap);
+	int status = system(cmd);
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static void spaces_end(void)
+{
+	/* children of the test leave it alone */
+	if (getpid() != owner)
+		return;
+	for (const char *s = "arb"; *s; s++)
+		(void)shell("ip netns del %s-%c 2>/dev/null", prefix, *s);
+}
+
+static void on_signal(int sig)
+{
+	exit(128 + sig);
+}
+
+static void skip(const char *why)
+{
+	printf("1..0 # SKIP %s\n", why);
+	exit(77);
+}
+
+void spaces_begin(const char *test)
+{
+	char path[128];
+	int fd;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (geteuid())
+		skip("network namespaces need root");
+	owner = getpid();
+	snprintf(prefix, sizeof(prefix), "mr-%s-%d", test, (int)owner);
+	atexit(spaces_end);
+	signal(SIGINT, on_signal);
+	signal(SIGTERM, on_signal);
+	signal(SIGALRM, on_signal);
+	alarm(280); /* nothing here waits for ever */
+	for (const char *s = "arb"; *s; s++)
+		if (!shell("ip netns add %s-%c 2>/dev/null", prefix, *s))
+			skip("network namespaces are not permitted here");
+	snprintf(path, sizeof(path), "/run/netns/%s-r", prefix);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
+		skip("a network namespace cannot be entered here");
+	close(fd);
+	for (const char *s = "arb"; *s; s++) {
+		char name[2] = { *s, 0 };
+		(void)spaces_run(name,
+			"ip link set lo up; echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad;"
+			"echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad;"
+			"echo 0 >/proc/sys/net/ipv6/conf/default/router_solicitations");
+	}
+}
+
+bool spaces_run(const char *space, const char *fmt, ...)
+{
+	char cmd[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(cmd, sizeof(cmd), fmt, ap);
+	va_end(ap);
+	return shell("nsenter --net=/run/netns/%s-%s sh -c '%s' >/dev/null 2>&1", prefix, space, cmd);
+}
+
+static void wire(const char *host, const char *dev, unsigned host_nr, unsigned queue_cnt)
+{
+	(void)spaces_run("r", "ip link del %s", dev);
+	(void)shell("ip link add %s numrxqueues %u numtxqueues %u type veth peer name %s0 netns %s-%s numrxqueues %u "
+		    "numtxqueues %u",
+		dev, queue_cnt, queue_cnt, host, prefix, host, queue_cnt, queue_cnt);
+	(void)spaces_run("r", "ip link set %s up", dev);
+	/* frames as on a wire: finished checksums, tags inside, none over the MTU */
+	(void)spaces_run(host,
+		"ethtool -K %s0 tx off tso off gso off gro off; ethtool -K %s0 txvlan off; ip link set %s0 up;"
+		"ip addr add 10.77.0.%u/24 dev %s0; ip addr add fd77::%u/64 dev %s0 nodad",
+		host, host, host, host_nr, host, host_nr, host);
+}
+
+void spaces_wire(unsigned queue_cnt)
+{
+	wire("a", "r0", 1, queue_cnt);
+	wire("b", "r1", 2, queue_cnt);
+}
+
+bool spaces_ping(const char *address, unsigned cnt)
+{
+	/* one first for neighbour discovery, which may take a second when the last case broke it */
+	(void)spaces_run("a", "ping -c 1 -W 2 %s", address);
+	return spaces_run("a", "ping -i 0.01 -c %u -W 1 %s | grep -q \" %u received\"", cnt, address, cnt);
+}
+
+bool spaces_wait(bool (*what)(void *), void *arg)
+{
+	for (unsigned i = 0; i < 200; i++) {
+		if (what(arg))
+			return true;
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+	}
+	return false;
+}
+
+void tap_case(bool passed, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("%sok %u - ", passed ? "" : "not ", ++case_cnt);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+	failed_cnt += !passed;
+}
+
+void tap_note(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("# ", stdout);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+}
+
+int tap_end(void)
+{
+	printf("1..%u\n", case_cnt);
+	return failed_cnt || !case_cnt;
+}
