@@ -92,10 +92,10 @@ struct mr_config_set {
  * empty set can never hold and is left out of the list, so cnt 0 always means "not given" here.
  */
 struct mr_config_match {
-	struct mr_position at;
 	struct mr_prefix_list src, dst;
 	struct mr_range_list proto, sport, dport, ethertype, vlan;
 	struct mr_icmp_list icmp;
+	struct mr_position at; /* not first: offset 0 means "none" to a table */
 };
 
 enum mr_match_kind { MR_MATCH_ALL, MR_MATCH_LIST, MR_MATCH_AUTO };

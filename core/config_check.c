@@ -337,18 +337,20 @@ int mr_config_check_supported(const struct mr_config *c, struct mr_error *e)
 {
 	if (c->flows.offload != 0)
 		return mr_config_error(c, e, mr_config_locate(c, "flows.offload"), "flows.offload",
-			"this version does not forward flows in the kernel yet (want never)");
+			"'%s' is not possible yet: this version does not forward flows in the kernel (want never)",
+			c->flows.offload == 1 ? "established" : "always");
 	for (uint32_t i = 0; i < c->interface_cnt; i++) {
 		struct where w = where_of("interfaces", c->interfaces[i].name, "on_exit");
 		if (c->interfaces[i].on_exit != MR_EXIT_PASS)
 			return mr_config_error(c, e, mr_config_locate(c, w.text), w.text,
-				"this version cannot drop after it has ended yet (want pass)");
+				"'drop' is not possible yet: this version cannot drop when it is gone (want pass)");
 	}
 	for (uint32_t i = 0; i < c->pipeline_cnt; i++) {
 		struct where w = where_of("pipelines", c->pipelines[i].name, "to");
 		if (c->pipelines[i].to_kind == MR_TO_ROUTE)
 			return mr_config_error(c, e, c->pipelines[i].to_at, w.text,
-				"'route': this version does not route yet (want an interface, back or kernel)");
+				"'route' is not possible yet: this version does not route (want an interface, back or "
+				"kernel)");
 	}
 	return 0;
 }

@@ -75,8 +75,8 @@ static int find_set(struct mr_reader *r, const struct mr_node *n, const struct m
 		return mr_option_error(
 			r, n->at, o->key, "'%s' is not a set (want the name of one under sets:)", q.text);
 	if (s->type != type)
-		return mr_option_error(
-			r, n->at, o->key, "'%s' is a set of %s (want one of %s)", q.text, nouns[s->type], nouns[type]);
+		return mr_option_error(r, n->at, o->key, "'%s' is a set of %s (want a set of %s)", q.text,
+			nouns[s->type], nouns[type]);
 	*out = s;
 	return 0;
 }
@@ -280,7 +280,7 @@ static int read_strings(
 
 int mr_list_read(struct mr_reader *r, const struct mr_node *list, const struct mr_option *o, void *out)
 {
-	if (list->kind == MR_NODE_SEQUENCE && !list->child) {
+	if (list->kind == MR_NODE_SEQUENCE && !list->child && o->type != MR_TYPE_STRING_LIST) {
 		char want[256];
 		return mr_option_error(r, list->at, o->key,
 			"an empty list is not taken (leave the key out, or want %s)",

@@ -2,11 +2,14 @@
 #include "core/node.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
-#define IPV6_HINT "looks like an IPv6 address that YAML takes apart: write it in quotes, \"2001:db8::/32\""
+#define IPV6_HINT                                                                                                 \
+	"seems to hold an IPv6 address without quotes, which YAML takes apart (write \"2001:db8::/32\" with the " \
+	"quotes)"
 
 struct reader {
 	yaml_parser_t parser;
@@ -16,6 +19,11 @@ struct reader {
 	size_t bytes;
 	struct mr_error *e;
 	uint32_t node_cnt;
+	unsigned depth;
+	struct {                 /* where it is, for sentences */
+		const char *key; /* NULL: in a sequence */
+		uint32_t idx;
+	} level[MR_NODE_DEPTH_MAX + 1];
 };
 
 static struct mr_position position_of(yaml_mark_t m)
@@ -23,9 +31,29 @@ static struct mr_position position_of(yaml_mark_t m)
 	return (struct mr_position){ .line = (uint32_t)m.line + 1, .column = (uint32_t)m.column + 1 };
 }
 
+/* "interfaces.wan: ", "" outside of all. */
+static void where_text(const struct reader *r, char *buf, size_t bytes)
+{
+	size_t n = 0;
+	buf[0] = 0;
+	for (unsigned i = 0; i < r->depth && n < bytes; i++) {
+		if (r->level[i].key)
+			n += (size_t)snprintf(
+				buf + n, bytes - n, "%s%s", n ? "." : "", mr_node_quote(r->level[i].key).text);
+		else
+			n += (size_t)snprintf(buf + n, bytes - n, "[%u]", r->level[i].idx);
+	}
+	if (n >= bytes)
+		n = bytes - 1;
+	if (n)
+		snprintf(buf + n, bytes - n, ": ");
+}
+
 static int fail(struct reader *r, struct mr_position at, const char *what)
 {
-	return mr_error_set(r->e, -EINVAL, "%s:%u:%u: %s", r->name, at.line, at.column, what);
+	char where[200];
+	where_text(r, where, sizeof(where));
+	return mr_error_set(r->e, -EINVAL, "%s:%u:%u: %s%s", r->name, at.line, at.column, where, what);
 }
 
 /* The bytes of line `line` (from 1), without its end. */
@@ -267,8 +295,10 @@ static int check_duplicates(struct reader *r, const struct mr_node *mapping)
 	free(sorted);
 	if (!twice)
 		return 0;
-	return mr_error_set(r->e, -EINVAL, "%s:%u:%u: the key '%s' is given twice (first in line %u)", r->name,
-		twice->key_at.line, twice->key_at.column, mr_node_quote(twice->key).text, first);
+	char what[128];
+	snprintf(what, sizeof(what), "the key '%s' is given twice (first in line %u)", mr_node_quote(twice->key).text,
+		first);
+	return fail(r, twice->key_at, what);
 }
 
 static int read_value(struct reader *r, yaml_event_t *ev, unsigned depth, struct mr_node **out);
@@ -304,7 +334,11 @@ static int read_children(struct reader *r, struct mr_node *parent, unsigned dept
 			if (err)
 				return err;
 		}
+		r->level[depth - 1].key = key;
+		r->level[depth - 1].idx = parent->child_cnt;
+		r->depth = depth;
 		err = read_value(r, &ev, depth, tail);
+		r->depth = depth - 1;
 		yaml_event_delete(&ev);
 		if (err)
 			return err;
