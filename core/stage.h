@@ -20,6 +20,9 @@ struct mr_stage_env {
 	struct mr_error *error;
 };
 
+/* The types of pipelines/, NULL-terminated (pipelines/builtin.c). */
+extern const struct mr_stage_type *const mr_stage_builtin[];
+
 /* The type of a name; NULL = unknown. */
 const struct mr_stage_type *mr_stage_find(const char *type);
 /* All types, for help: NULL-terminated walk by index. */

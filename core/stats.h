@@ -14,7 +14,7 @@
 #include "core/reason.h"
 #include <stdint.h>
 
-#define MR_STATS_INGRESS 256   /* pairs; 0 is never used */
+#define MR_STATS_INGRESS  256 /* pairs; 0 is never used */
 #define MR_STATS_COUNTERS 65536
 
 struct mr_count {
@@ -36,8 +36,8 @@ struct mr_stats_worker {
 	struct mr_count *counter;         /* [MR_STATS_COUNTERS], pages touched as used */
 	uint64_t loops, busy_loops, sleeps;
 	uint64_t handoff_out, handoff_in;
-	uint64_t held;                    /* gauge: packets this worker holds (hand-off rings it feeds) */
-};
+	uint64_t held;          /* gauge: packets this worker holds (hand-off rings it feeds) */
+} __attribute__((aligned(64))); /* workers do not share a line */
 
 struct mr_stats;
 
@@ -50,10 +50,10 @@ unsigned mr_stats_worker_cnt(const struct mr_stats *s);
 uint8_t mr_stats_ingress_id(struct mr_stats *s, const char *interface, const char *pipeline); /* pipeline "" = none */
 uint16_t mr_stats_counter_id(struct mr_stats *s, const char *name);
 unsigned mr_stats_reason_id(struct mr_stats *s, const char *name, const char *help); /* stages' own */
-const char *mr_stats_ingress_interface(const struct mr_stats *s, uint8_t id); /* NULL = unused */
+const char *mr_stats_ingress_interface(const struct mr_stats *s, uint8_t id);        /* NULL = unused */
 const char *mr_stats_ingress_pipeline(const struct mr_stats *s, uint8_t id);
 const char *mr_stats_counter_name(const struct mr_stats *s, uint16_t id);
-const char *mr_stats_reason_name(const struct mr_stats *s, unsigned reason);  /* core's and stages' */
+const char *mr_stats_reason_name(const struct mr_stats *s, unsigned reason); /* core's and stages' */
 const char *mr_stats_reason_help(const struct mr_stats *s, unsigned reason);
 
 /* Sums over workers.  Threads: any. */

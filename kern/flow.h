@@ -67,6 +67,7 @@ _Static_assert(sizeof(struct mr_key6) == 40, "v6 key");
 #define MR_FLOW_DNAT    (1u << 4) /* the rewrite changes destination address or port */
 #define MR_FLOW_CLOSING (1u << 5) /* this direction has seen FIN or RST: user space only */
 #define MR_FLOW_NO_TTL  (1u << 6) /* TTL / hop limit stays as it is (bump in the wire, back) */
+#define MR_FLOW_TRACK   (1u << 7) /* TCP opening or closing: user space only, which tells the session of every packet */
 
 /*
  * The stored rewrite.  New addresses and ports are complete (unchanged ones are repeated), so that applying

@@ -113,7 +113,8 @@ struct mr_tuple {
 	uint8_t has_ports;
 	uint8_t src[16];   /* network order; IPv4 in the first 4 bytes, the rest 0 */
 	uint8_t dst[16];
-	uint8_t reserved[4];
+	uint8_t has_icmp;  /* icmp_type is known (not of later fragments) */
+	uint8_t reserved[3];
 };
 
 MR_API const struct mr_tuple *mr_packet_tuple(const struct mr_packet *p);

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/decide.h"
+
+#include "core/pipeline.h"
+#include "kern/rewrite.h"
+
+#include <errno.h>
+#include <string.h>
+
+uint16_t mr_decide_track(uint8_t proto, enum mr_session_state state)
+{
+	return proto == MR_IP_TCP && state != MR_SESSION_ESTABLISHED ? MR_FLOW_TRACK : 0;
+}
+
+void mr_decide_record(
+	struct mr_flows *flows, mr_flow_ref ref, uint32_t session, uint8_t family, const struct mr_flow_decision *d)
+{
+	/* -ESTALE: the record went to somebody else meanwhile; then there is nothing to replace */
+	if (family == 4)
+		mr_flows_decide4(
+			flows, ref, session, d->ingress, &d->r4, d->flags, d->nexthop, d->generation, d->effects);
+	else
+		mr_flows_decide6(
+			flows, ref, session, d->ingress, &d->r6, d->flags, d->nexthop, d->generation, d->effects);
+}
+
+/* The ends of the packet as it leaves, in the form of a key: what the other side answers to. */
+static void key_after(const struct mr_packet *p, struct mr_flow_key *out)
+{
+	const struct mr_tuple *t = &p->tuple;
+	*out = p->key;
+	if (out->family == 4) {
+		memcpy(&out->k4.saddr_be, t->src, 4);
+		memcpy(&out->k4.daddr_be, t->dst, 4);
+		out->k4.sport_be = t->sport_be ? t->sport_be : p->key.k4.sport_be;
+		out->k4.dport_be = t->dport_be ? t->dport_be : p->key.k4.dport_be;
+		return;
+	}
+	memcpy(out->k6.saddr_be, t->src, 16);
+	memcpy(out->k6.daddr_be, t->dst, 16);
+	out->k6.sport_be = t->sport_be ? t->sport_be : p->key.k6.sport_be;
+	out->k6.dport_be = t->dport_be ? t->dport_be : p->key.k6.dport_be;
+}
+
+static void key_reverse(struct mr_flow_key *k, uint64_t seed)
+{
+#define SWAP(a, b)                       \
+	do {                             \
+		__typeof__(a) was = (a); \
+		(a) = (b);               \
+		(b) = was;               \
+	} while (0)
+	if (k->family == 4) {
+		SWAP(k->k4.saddr_be, k->k4.daddr_be);
+		SWAP(k->k4.sport_be, k->k4.dport_be);
+		k->hash = mr_flow_hash4(&k->k4, seed);
+		return;
+	}
+	for (int i = 0; i < 4; i++)
+		SWAP(k->k6.saddr_be[i], k->k6.daddr_be[i]);
+	SWAP(k->k6.sport_be, k->k6.dport_be);
+	k->hash = mr_flow_hash6(&k->k6, seed);
+#undef SWAP
+}
+
+/* The rewrite of this packet.  Packets without a key of their own (later fragments) are translated by addresses alone. */
+static void make_rewrite(const struct mr_packet *p, struct mr_flow_decision *d)
+{
+	const struct mr_parsed *h = p->parsed;
+	struct mr_packet keyed;
+	struct mr_flow_key after;
+	if (!p->tuple.family)
+		return;
+	keyed.tuple = p->tuple;
+	keyed.key.family = p->tuple.family;
+	if (p->tuple.family == 4)
+		mr_parse_key4(h, p->data, p->zone, &keyed.key.k4);
+	else
+		mr_parse_key6(h, p->data, p->zone, &keyed.key.k6);
+	key_after(&keyed, &after);
+	if (p->tuple.family == 4) {
+		d->r4 = (struct mr_rewrite4){ .saddr_be = after.k4.saddr_be,
+			.daddr_be = after.k4.daddr_be,
+			.sport_be = after.k4.sport_be,
+			.dport_be = after.k4.dport_be };
+		mr_rewrite_delta4(&keyed.key.k4, &d->r4);
+		return;
+	}
+	memcpy(d->r6.saddr_be, after.k6.saddr_be, 16);
+	memcpy(d->r6.daddr_be, after.k6.daddr_be, 16);
+	d->r6.sport_be = after.k6.sport_be;
+	d->r6.dport_be = after.k6.dport_be;
+	mr_rewrite_delta6(&keyed.key.k6, &d->r6);
+}
+
+/* Effects as a number for the record.  False: they do not fit one. */
+static bool make_effects(const struct mr_packet *p, struct mr_flow_decision *d)
+{
+	struct mr_effect e = { 0 };
+	if (p->effects_lost || p->counter_cnt > MR_EFFECT_COUNTERS || p->meter_cnt > MR_EFFECT_METERS)
+		return false;
+	memcpy(e.counter, p->counter, p->counter_cnt * sizeof(e.counter[0]));
+	memcpy(e.meter, p->meter, p->meter_cnt * sizeof(e.meter[0]));
+	int id = mr_effects_intern(p->pass->plan->effects, &e);
+	if (id < 0)
+		return false;
+	d->effects = id;
+	return true;
+}
+
+static unsigned nexthop_of(const struct mr_packet *p)
+{
+	switch (p->verdict) {
+	case MR_VERDICT_KERNEL:
+		return MR_NEXTHOP_KERNEL;
+	case MR_VERDICT_INTERFACE:
+		return p->egress;
+	default:
+		return p->pass->plan->pipeline[p->pipeline].nexthop;
+	}
+}
+
+static bool make_decision(struct mr_packet *p, struct mr_flow_decision *d)
+{
+	memset(d, 0, sizeof(*d));
+	d->ingress = p->ingress;
+	d->nexthop = nexthop_of(p);
+	d->generation = p->pass->plan->generation;
+	d->flags = p->translated;
+	/* A bump in the wire, `back` and the stack leave TTL alone; routing (slots from MR_NEXTHOP_FIRST_FREE on) takes one. */
+	if (d->nexthop < MR_NEXTHOP_FIRST_FREE)
+		d->flags |= MR_FLOW_NO_TTL;
+	/* The stack would not know what to do with an address that is only ours. */
+	if (!d->nexthop || (d->nexthop == MR_NEXTHOP_KERNEL && p->translated)) {
+		p->verdict = MR_VERDICT_DROP;
+		p->reason = MR_REASON_NO_NEXTHOP;
+		return false;
+	}
+	make_rewrite(p, d);
+	return true;
+}
+
+static bool keys_equal(const struct mr_flow_key *a, const struct mr_flow_key *b)
+{
+	return a->family == 4 ? !memcmp(&a->k4, &b->k4, sizeof(a->k4)) : !memcmp(&a->k6, &b->k6, sizeof(a->k6));
+}
+
+/* The table has no room.  What needs no memory of the flow goes on; a translation or a stage's private bytes do need it. */
+static enum mr_decide_outcome not_stored(struct mr_packet *p, int err)
+{
+	mr_pipeline_abort(p);
+	if (!p->translated && !p->private_used)
+		return MR_DECIDE_APPLY;
+	p->reason = err == -EDQUOT ? MR_REASON_HALF_OPEN : MR_REASON_TABLE_FULL;
+	return MR_DECIDE_DROP;
+}
+
+static enum mr_decide_outcome open_session(struct mr_packet *p, struct mr_flow_decision *d, bool dry, bool *store)
+{
+	const struct mr_shared *sh = p->pass->sh;
+	struct mr_flow_decision stored = *d;
+	struct mr_flow_key reverse;
+	uint32_t idx = 0;
+	key_after(p, &reverse);
+	key_reverse(&reverse, mr_flows_seed(sh->flows));
+	if (keys_equal(&p->key, &reverse)) { /* it talks to itself: one key cannot be two directions */
+		*store = false;
+		mr_pipeline_abort(p);
+		return MR_DECIDE_APPLY;
+	}
+	if (dry) {
+		mr_pipeline_abort(p);
+		return MR_DECIDE_APPLY;
+	}
+	if (*store)
+		stored.flags |= MR_FLOW_DECIDED;
+	stored.flags |= mr_decide_track(p->parsed->proto, MR_SESSION_NEW);
+	int err = mr_session_create(sh->sessions, p->pass->worker, &p->key, &reverse, &stored, p->parsed->tcp_flags,
+		p->one_way, p->fresh, p->pass->now_ms, &idx);
+	if (err == -EEXIST) {
+		mr_pipeline_abort(p);
+		return MR_DECIDE_AGAIN;
+	}
+	if (err)
+		return not_stored(p, err);
+	p->session = idx;
+	p->direction = MR_FORWARD;
+	p->ref = mr_session_at(sh->sessions, idx)->ref[MR_FORWARD];
+	return MR_DECIDE_APPLY;
+}
+
+static enum mr_decide_outcome known_session(struct mr_packet *p, struct mr_flow_decision *d, bool dry, bool *store)
+{
+	const struct mr_shared *sh = p->pass->sh;
+	struct mr_flow_decision stored = *d;
+	bool changed;
+	if (dry)
+		return MR_DECIDE_APPLY;
+	enum mr_session_state state = mr_session_packet(
+		sh->sessions, p->session, p->direction, p->parsed->tcp_flags, p->pass->now_ms, &changed);
+	if (state == MR_SESSION_FREE)
+		return MR_DECIDE_AGAIN;
+	if (!*store && !(p->record_flags & MR_FLOW_DECIDED) && !p->stale)
+		return MR_DECIDE_APPLY;
+	stored.flags |= p->direction == MR_REPLY ? MR_FLOW_REPLY : 0;
+	stored.flags |= (*store ? MR_FLOW_DECIDED : 0) | mr_decide_track(p->parsed->proto, state);
+	mr_decide_record(sh->flows, p->ref, p->session, p->key.family, &stored);
+	return MR_DECIDE_APPLY;
+}
+
+static enum mr_decide_outcome settle_drop(struct mr_packet *p)
+{
+	if (!p->session)
+		mr_pipeline_abort(p);
+	return MR_DECIDE_DROP;
+}
+
+/* A session that a stage ended: its packet is the first of a new flow. */
+static enum mr_decide_outcome settle_again(struct mr_packet *p, bool dry)
+{
+	if (!dry)
+		mr_session_end(p->pass->sh->sessions, p->pass->worker, p->session, p->pass->now_ms);
+	p->session = 0;
+	return MR_DECIDE_AGAIN;
+}
+
+enum mr_decide_outcome mr_decide_settle(struct mr_packet *p, struct mr_flow_decision *out, bool dry, bool *store)
+{
+	*store = false;
+	if (p->verdict == MR_VERDICT_AGAIN)
+		return settle_again(p, dry);
+	if (p->verdict == MR_VERDICT_DROP || !make_decision(p, out))
+		return settle_drop(p);
+	/* Interned also for packets that are not stored: the same path then executes them. */
+	bool fits = make_effects(p, out);
+	if (!p->stateful)
+		return MR_DECIDE_APPLY;
+	*store = fits && !p->this_packet_only;
+	if (p->session)
+		return known_session(p, out, dry, store);
+	if (mr_packet_state(p) == MR_CONN_INVALID) {
+		*store = false;
+		mr_pipeline_abort(p);
+		return MR_DECIDE_APPLY;
+	}
+	return open_session(p, out, dry, store);
+}

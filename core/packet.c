@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * packet.c - what stages may ask of a packet and say about it (millrace/stage.h).
+ *
+ * The rule of the whole program is kept here: what is not a function of the flow key marks the decision as this packet's only.
+ */
+#include "core/batch.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+bool mr_packet_key(const struct mr_parsed *p, const void *data, uint16_t zone, uint64_t seed, struct mr_flow_key *out)
+{
+	if (!mr_parse_has_key(p))
+		return false;
+	if (p->flags & MR_PKT_IP4) {
+		out->family = 4;
+		mr_parse_key4(p, data, zone, &out->k4);
+		out->hash = mr_flow_hash4(&out->k4, seed);
+		return true;
+	}
+	out->family = 6;
+	mr_parse_key6(p, data, zone, &out->k6);
+	out->hash = mr_flow_hash6(&out->k6, seed);
+	return true;
+}
+
+static void tuple_fill(struct mr_tuple *t, const struct mr_parsed *p, const uint8_t *data, uint16_t zone)
+{
+	memset(t, 0, sizeof(*t));
+	t->zone = zone;
+	t->ethertype = p->ethertype;
+	if (!(p->flags & (MR_PKT_IP4 | MR_PKT_IP6)))
+		return;
+	const uint8_t *ip = data + p->l3_off;
+	t->family = p->flags & MR_PKT_IP4 ? 4 : 6;
+	t->proto = p->proto;
+	if (t->family == 4) {
+		memcpy(t->src, ip + 12, 4);
+		memcpy(t->dst, ip + 16, 4);
+	} else {
+		memcpy(t->src, ip + 8, 16);
+		memcpy(t->dst, ip + 24, 16);
+	}
+	if (p->flags & MR_PKT_PORTS) {
+		t->has_ports = 1;
+		t->sport_be = p->sport_be;
+		t->dport_be = p->dport_be;
+	}
+	if (p->flags & MR_PKT_ICMP) {
+		t->has_icmp = 1;
+		t->icmp_type = p->icmp_type;
+	}
+}
+
+void mr_packet_reset(struct mr_packet *p)
+{
+	tuple_fill(&p->tuple, p->parsed, p->data, p->zone);
+	p->verdict = MR_VERDICT_GO;
+	p->reason = MR_REASON_NONE;
+	p->egress = 0;
+	p->one_way = p->private_used = p->effects_lost = false;
+	p->translated = 0;
+	p->counter_cnt = p->meter_cnt = 0;
+	p->ran = 0;
+	/* A query whose identifier equals its type: request and reply have one key (kern/flow.h), so the type is not in it. */
+	p->this_packet_only = p->parsed->flags & MR_PKT_ICMP_QUERY && p->parsed->sport_be == p->parsed->dport_be;
+	if (!p->session) {
+		p->private = p->fresh;
+		memset(p->fresh, 0, sizeof(p->fresh));
+	}
+}
+
+/* A TCP segment that cannot begin a conversation: RST, SYN with ACK, and the combinations only scanners send. */
+static bool opens_nothing(const struct mr_parsed *p)
+{
+	return !mr_session_opens(p->proto, p->tcp_flags);
+}
+
+void mr_packet_begin(struct mr_packet *p, const struct mr_pass *pass, const struct mr_frame *frame, uint8_t *data,
+	const struct mr_parsed *parsed, unsigned interface_id, unsigned steer_pipeline)
+{
+	const struct mr_plan_interface *pi = &pass->plan->interface[interface_id];
+	memset(p, 0, offsetof(struct mr_packet, fresh));
+	p->pass = pass;
+	p->frame = *frame;
+	p->data = data;
+	p->parsed = parsed;
+	p->interface_id = interface_id;
+	p->ingress = pi->ingress[steer_pipeline];
+	p->pipeline = pi->pipeline[steer_pipeline];
+	p->zone = pi->zone;
+	p->ref = MR_FLOW_NONE;
+	p->attempts = 0;
+	p->explanation = NULL;
+	p->stateful = pass->plan->pipeline[p->pipeline].state == MR_STATE_SESSIONS &&
+		mr_packet_key(parsed, data, p->zone, mr_flows_seed(pass->sh->flows), &p->key);
+	if (!p->stateful)
+		p->key.family = 0;
+	mr_packet_reset(p);
+}
+
+static uint8_t state_of(const struct mr_session *s)
+{
+	return __atomic_load_n(&s->state, __ATOMIC_ACQUIRE);
+}
+
+bool mr_packet_attach(struct mr_packet *p, uint32_t session, uint16_t flags, uint16_t generation, mr_flow_ref ref)
+{
+	struct mr_session *s = mr_session_at(p->pass->sh->sessions, session);
+	if (!session || state_of(s) == MR_SESSION_FREE)
+		return false;
+	p->session = session;
+	p->direction = flags & MR_FLOW_REPLY ? MR_REPLY : MR_FORWARD;
+	p->record_flags = flags;
+	p->record_generation = generation;
+	p->stale = generation != p->pass->plan->generation;
+	p->ref = ref;
+	p->private = s->priv;
+	return true;
+}
+
+/* ---- batches ------------------------------------------------------------------------------------------------- */
+
+unsigned mr_batch_cnt(const struct mr_batch *b)
+{
+	return b->cnt;
+}
+
+struct mr_packet *mr_batch_packet(const struct mr_batch *b, unsigned i)
+{
+	return b->packet[i];
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------------- */
+
+const struct mr_tuple *mr_packet_tuple(const struct mr_packet *p)
+{
+	return &p->tuple;
+}
+
+unsigned mr_packet_interface(const struct mr_packet *p)
+{
+	return p->interface_id;
+}
+
+static bool is_ip(const struct mr_packet *p)
+{
+	return p->parsed->flags & (MR_PKT_IP4 | MR_PKT_IP6);
+}
+
+uint32_t mr_packet_length(struct mr_packet *p)
+{
+	p->this_packet_only = true;
+	return is_ip(p) ? p->parsed->l3_len : p->frame.len;
+}
+
+uint8_t mr_packet_dscp(struct mr_packet *p)
+{
+	p->this_packet_only = true;
+	return p->parsed->tos >> 2;
+}
+
+uint8_t mr_packet_ttl(struct mr_packet *p)
+{
+	p->this_packet_only = true;
+	return p->parsed->ttl;
+}
+
+uint8_t mr_packet_tcp_flags(struct mr_packet *p)
+{
+	p->this_packet_only = true;
+	return p->parsed->tcp_flags;
+}
+
+enum mr_fragment mr_packet_fragment(struct mr_packet *p)
+{
+	p->this_packet_only = true;
+	if (!(p->parsed->flags & MR_PKT_FRAG))
+		return MR_FRAGMENT_NONE;
+	return p->parsed->flags & MR_PKT_FRAG_LATER ? MR_FRAGMENT_LATER : MR_FRAGMENT_FIRST;
+}
+
+int mr_packet_vlan(struct mr_packet *p)
+{
+	p->this_packet_only = true;
+	return p->parsed->vlan_cnt ? p->parsed->vlan_tci[0] & 0xfff : -1;
+}
+
+int mr_packet_icmp(struct mr_packet *p, uint8_t *type, uint8_t *code)
+{
+	if (!(p->parsed->flags & MR_PKT_ICMP))
+		return -ENOENT; /* of a later fragment this is unknown; those are never stored */
+	p->this_packet_only = true;
+	*type = p->parsed->icmp_type;
+	*code = p->parsed->icmp_code;
+	return 0;
+}
+
+const uint8_t *mr_packet_data(struct mr_packet *p, uint32_t *len_bytes)
+{
+	p->this_packet_only = true;
+	*len_bytes = p->frame.len;
+	return p->data;
+}
+
+/* The quoted packet of an ICMP error went the other way through here: its own key is that of one of our records. */
+static bool quotes_a_session(const struct mr_packet *p)
+{
+	const struct mr_parsed *outer = p->parsed;
+	const struct mr_flows *flows = p->pass->sh->flows;
+	const uint8_t *end = p->data + outer->l3_off + outer->l3_len;
+	uint8_t quoted[MR_ETH_HLEN + 128] = { 0 };
+	struct mr_flow_key key;
+	struct mr_parsed inner;
+	const uint8_t *ip = p->data + outer->l4_off + 8;
+	size_t have = ip < end ? (size_t)(end - ip) : 0;
+	bool v4 = outer->flags & MR_PKT_IP4;
+
+	if (have < (v4 ? 28u : 48u)) /* RFC 792: the header and 8 bytes */
+		return false;
+	have = have < 128 ? have : 128;
+	quoted[12] = v4 ? 0x08 : 0x86;
+	quoted[13] = v4 ? 0x00 : 0xdd;
+	memcpy(quoted + MR_ETH_HLEN, ip, have);
+	mr_parse(quoted, quoted + MR_ETH_HLEN + have, &inner);
+	/* Quotes are cut: the parser says so, and yet has read the addresses. */
+	if (!(inner.flags & (v4 ? MR_PKT_IP4 : MR_PKT_IP6)) || inner.flags & MR_PKT_FRAG_LATER)
+		return false;
+	uint32_t l4 = MR_ETH_HLEN + (v4 ? (quoted[MR_ETH_HLEN] & 15) * 4u : 40u);
+	if (l4 + 8 > MR_ETH_HLEN + have)
+		return false;
+	struct mr_parsed whole = { .flags = v4 ? MR_PKT_IP4 : MR_PKT_IP6, .l3_off = MR_ETH_HLEN, .l4_off = l4 };
+	whole.proto = quoted[MR_ETH_HLEN + (v4 ? 9 : 6)];
+	whole.l3_len = sizeof(quoted) - MR_ETH_HLEN;
+	if (whole.proto == MR_IP_TCP || whole.proto == MR_IP_UDP || whole.proto == MR_IP_SCTP) {
+		whole.sport_be = mr_load16(quoted + l4);
+		whole.dport_be = mr_load16(quoted + l4 + 2);
+	} else if (whole.proto == (v4 ? MR_IP_ICMP : MR_IP_ICMP6)) {
+		mr_parse_icmp(quoted, quoted + sizeof(quoted), 8, &whole);
+	}
+	if (!mr_packet_key(&whole, quoted, p->zone, mr_flows_seed(flows), &key))
+		return false;
+	struct mr_flow4 *r4;
+	struct mr_flow6 *r6;
+	return key.family == 4 ? mr_flows_lookup4(flows, &key.k4, &key.hash, 1, &r4, NULL) != 0
+			       : mr_flows_lookup6(flows, &key.k6, &key.hash, 1, &r6, NULL) != 0;
+}
+
+enum mr_conn_state mr_packet_state(struct mr_packet *p)
+{
+	if (p->session) {
+		struct mr_session *s = mr_session_at(p->pass->sh->sessions, p->session);
+		uint8_t state = state_of(s);
+		/* A SYN after the end is a new conversation between the same ends. */
+		bool reopens = p->parsed->proto == MR_IP_TCP && (p->parsed->tcp_flags & 0x12) == 0x02 &&
+			state > MR_SESSION_ESTABLISHED;
+		/* A reply makes it established, by being one. */
+		if (p->direction == MR_REPLY || (state >= MR_SESSION_ESTABLISHED && !reopens))
+			return MR_CONN_ESTABLISHED;
+		p->this_packet_only = true;
+		return MR_CONN_NEW;
+	}
+	p->this_packet_only = true;
+	if (p->parsed->flags & MR_PKT_ICMP_ERROR && is_ip(p))
+		return quotes_a_session(p) ? MR_CONN_RELATED : MR_CONN_INVALID;
+	if (!p->stateful)
+		return MR_CONN_UNTRACKED;
+	return opens_nothing(p->parsed) ? MR_CONN_INVALID : MR_CONN_NEW;
+}
+
+/* Whether this packet, decided, would open a session. */
+static bool may_have_session(const struct mr_packet *p)
+{
+	return p->session || (p->stateful && !opens_nothing(p->parsed));
+}
+
+void *mr_packet_session(struct mr_packet *p)
+{
+	if (!may_have_session(p) || !p->private_bytes)
+		return NULL;
+	p->private_used = true;
+	return p->private + p->private_offset;
+}
+
+int mr_packet_direction(const struct mr_packet *p)
+{
+	return p->direction;
+}
+
+bool mr_packet_session_exists(const struct mr_packet *p)
+{
+	return p->session != 0;
+}
+
+/* ---- deciding ------------------------------------------------------------------------------------------------ */
+
+void mr_decide_drop(struct mr_packet *p, unsigned reason)
+{
+	p->verdict = MR_VERDICT_DROP;
+	p->reason = reason && reason < MR_REASON_CNT ? reason : MR_REASON_STAGE;
+}
+
+void mr_decide_kernel(struct mr_packet *p)
+{
+	p->verdict = MR_VERDICT_KERNEL;
+}
+
+void mr_decide_interface(struct mr_packet *p, unsigned interface_id)
+{
+	p->verdict = MR_VERDICT_INTERFACE;
+	p->egress = interface_id <= MR_MAX_INTERFACES ? interface_id : 0;
+}
+
+/* The identifier of an ICMP query is the end of its key that is not the type: the source of a request, the destination of a reply. */
+static bool is_query(const struct mr_packet *p, bool request)
+{
+	const struct mr_parsed *h = p->parsed;
+	if (!(h->flags & MR_PKT_ICMP_QUERY))
+		return false;
+	return request == (h->flags & MR_PKT_IP4 ? h->icmp_type == 8 || h->icmp_type & 1 : h->icmp_type == 128);
+}
+
+static void decide_address(struct mr_packet *p, uint8_t *addr, uint16_t *port, const uint8_t *to, uint16_t port_be)
+{
+	memcpy(addr, to, p->tuple.family == 4 ? 4 : 16);
+	if (port_be && p->tuple.has_ports)
+		*port = port_be;
+}
+
+void mr_decide_source(struct mr_packet *p, const uint8_t *addr, uint16_t port_be)
+{
+	if (!p->tuple.family)
+		return;
+	decide_address(p, p->tuple.src, &p->tuple.sport_be, addr, port_be);
+	if (port_be && is_query(p, true))
+		p->tuple.sport_be = port_be;
+	p->translated |= MR_FLOW_SNAT;
+}
+
+void mr_decide_destination(struct mr_packet *p, const uint8_t *addr, uint16_t port_be)
+{
+	if (!p->tuple.family)
+		return;
+	decide_address(p, p->tuple.dst, &p->tuple.dport_be, addr, port_be);
+	if (port_be && is_query(p, false))
+		p->tuple.dport_be = port_be;
+	p->translated |= MR_FLOW_DNAT;
+}
+
+void mr_decide_count(struct mr_packet *p, uint16_t counter)
+{
+	if (!counter)
+		return;
+	if (p->counter_cnt == MR_PACKET_COUNTERS)
+		p->effects_lost = true;
+	else
+		p->counter[p->counter_cnt++] = counter;
+}
+
+void mr_decide_meter(struct mr_packet *p, uint16_t meter)
+{
+	if (!meter)
+		return;
+	if (p->meter_cnt == MR_PACKET_METERS)
+		p->effects_lost = true;
+	else
+		p->meter[p->meter_cnt++] = meter;
+}
+
+void mr_decide_this_packet_only(struct mr_packet *p)
+{
+	p->this_packet_only = true;
+}
+
+void mr_decide_one_way(struct mr_packet *p)
+{
+	p->one_way = true;
+}
+
+bool mr_packet_explaining(const struct mr_packet *p)
+{
+	return p->explanation != NULL;
+}
+
+void mr_packet_explain(struct mr_packet *p, const char *fmt, ...)
+{
+	if (!p->explanation)
+		return;
+	size_t used = strlen(p->explanation->text), room = sizeof(p->explanation->text) - used;
+	va_list ap;
+	va_start(ap, fmt);
+	int n = vsnprintf(p->explanation->text + used, room, fmt, ap);
+	va_end(ap);
+	if (n > 0 && (size_t)n + 1 < room)
+		memcpy(p->explanation->text + used + n, "\n", 2);
+}

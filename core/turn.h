@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * turn.h - what one worker holds while it turns: the frames just received, what leaves, and its counters.
+ *
+ *     worker.c   receives, parses, looks up; hits                    ┐
+ *     miss.c     the rest: classify, stages, store                   ├─► transmit.c ─► tx ring │ hand-off │ TAP │ back to the pool
+ *     idle.c     when there is nothing to do                         ┘
+ *
+ * All of it belongs to the worker's thread, except what is marked atomic.
+ */
+#ifndef MR_CORE_TURN_H
+#define MR_CORE_TURN_H
+
+#include "core/batch.h"
+#include "core/handoff.h"
+#include "core/worker.h"
+#include <pthread.h>
+
+#define MR_PENDING      256 /* frames waiting for one egress before they are sent in the middle of a turn */
+#define MR_GIVE         256 /* frames waiting to go back to the magazine */
+#define MR_NEXTHOP_WAYS 8   /* copies of next hops kept during a turn */
+
+struct mr_egress {
+	unsigned cnt;
+	struct mr_frame frame[MR_PENDING];
+	uint8_t ingress[MR_PENDING];
+};
+
+/* Frames of one queue, as arrays: the hit path touches no struct mr_packet. */
+struct mr_arrivals {
+	unsigned cnt;
+	unsigned interface_id;
+	struct mr_frame frame[MR_BATCH];
+	uint8_t *data[MR_BATCH];
+	struct mr_parsed parsed[MR_BATCH];
+	/* by position among the packets of that family: */
+	unsigned cnt4, cnt6;
+	uint8_t idx4[MR_BATCH], idx6[MR_BATCH]; /* ... which packet it is */
+	struct mr_key4 key4[MR_BATCH];
+	struct mr_key6 key6[MR_BATCH];
+	uint64_t hash4[MR_BATCH], hash6[MR_BATCH];
+	struct mr_flow4 *rec4[MR_BATCH], copy4[MR_BATCH];
+	struct mr_flow6 *rec6[MR_BATCH], copy6[MR_BATCH];
+};
+
+/* A record that was found, of either family. */
+struct mr_found {
+	struct mr_flow_state *live;     /* for counting */
+	const struct mr_flow_state *st; /* of the copy */
+	const struct mr_rewrite4 *r4;   /* one of the two */
+	const struct mr_rewrite6 *r6;
+	uint8_t ingress;
+	uint8_t family;
+	uint64_t hash;
+	const void *rec; /* the live record: mr_turn_ref() names it */
+};
+
+/* A packet that no record decides, and what was found of its session. */
+struct mr_missed {
+	uint8_t idx;      /* in mr_arrivals */
+	uint32_t session; /* 0 = no record */
+	uint16_t flags;
+	uint16_t generation;
+	mr_flow_ref ref;
+};
+
+struct mr_worker {
+	struct mr_pass pass;
+	struct mr_shared *sh;
+	unsigned idx;
+	struct mr_plan *plan; /* of this turn */
+	struct mr_stats_worker *stats;
+	struct mr_magazine *magazine;
+	uint8_t *base;
+	uint32_t frame_mask; /* offset within a frame */
+	uint64_t seed;
+
+	struct mr_arrivals in;
+	struct mr_missed missed[MR_BATCH];
+	unsigned missed_cnt;
+	struct mr_packet packet[MR_BATCH];
+
+	uint16_t nexthop_slot[MR_NEXTHOP_WAYS]; /* 0 = empty */
+	struct mr_nexthop nexthop[MR_NEXTHOP_WAYS];
+
+	struct mr_egress *egress;              /* [MR_MAX_INTERFACES + 1] */
+	uint8_t active[MR_MAX_INTERFACES + 1]; /* egresses with frames */
+	unsigned active_cnt;
+	uint64_t give[MR_GIVE];
+	unsigned give_cnt;
+
+	uint32_t swept_ms;
+	uint64_t busy_ns; /* when it last had something to do */
+
+	pthread_t thread;
+	bool started;
+	atomic_bool stop;
+	atomic_bool running;
+	atomic_bool drained;
+};
+
+/* Adds to a cell that only this worker writes. */
+static inline void mr_turn_add(uint64_t *cell, uint64_t n)
+{
+	__atomic_store_n(cell, *cell + n, __ATOMIC_RELAXED);
+}
+
+static inline void mr_turn_count(struct mr_count *c, uint64_t packets, uint64_t bytes)
+{
+	mr_turn_add(&c->packets, packets);
+	mr_turn_add(&c->bytes, bytes);
+}
+
+static inline mr_flow_ref mr_turn_ref(const struct mr_flows *t, const struct mr_found *f)
+{
+	return f->family == 4 ? mr_flows_ref4(t, f->rec) : mr_flows_ref6(t, f->rec);
+}
+
+/* worker.c */
+void mr_turn_record_count(struct mr_flow_state *st, uint32_t packets, uint64_t bytes, uint32_t now_ms);
+/* Carries out the record found for arrival `idx`, if it may be: false leaves the packet to the stages.  Counts hits, not received. */
+bool mr_turn_hit(struct mr_worker *w, unsigned idx, const struct mr_found *f);
+/* Looks one packet up by key; true and *f when there is a record.  The copies are kept in *c4 or *c6. */
+bool mr_turn_find(struct mr_worker *w, const struct mr_flow_key *key, struct mr_found *f, struct mr_flow4 *c4,
+	struct mr_flow6 *c6);
+const struct mr_nexthop *mr_turn_nexthop(struct mr_worker *w, uint16_t slot);
+/* Applies a decision to a frame and sends it on its way; the frame is gone afterwards. */
+void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, uint8_t ingress,
+	const struct mr_found *how);
+
+/* miss.c */
+void mr_miss_finish(struct mr_worker *w);      /* w->in, w->missed */
+unsigned mr_miss_reason(unsigned parse_error); /* what a malformed frame is dropped under */
+
+/* transmit.c; the frame belongs to the worker before, and not after */
+void mr_transmit_frame(struct mr_worker *w, const struct mr_frame *f, unsigned egress, uint8_t ingress);
+void mr_transmit_kernel(
+	struct mr_worker *w, const struct mr_frame *f, const uint8_t *data, unsigned interface_id, uint8_t ingress);
+void mr_transmit_drop(struct mr_worker *w, const struct mr_frame *f, uint8_t ingress, unsigned reason);
+void mr_transmit_flush(struct mr_worker *w);
+unsigned mr_transmit_take(struct mr_worker *w); /* frames other workers handed over; returns how many */
+void mr_transmit_discard(struct mr_worker *w);  /* the same, to drop them: the worker has ended */
+
+/* idle.c */
+void mr_idle_rest(struct mr_worker *w);
+
+#endif

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * worker.c - the hit path: frames that a stored record decides, from the rx ring to the egress, in arrays.
+ */
+#include "core/apply.h"
+#include "core/decide.h"
+#include "core/turn.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define TCP_FIN      0x01
+#define TCP_SYN      0x02
+#define TCP_RST      0x04
+#define TCP_ACK      0x10
+#define PARSE_AHEAD  4  /* frames whose headers are asked for before they are read */
+#define SWEEP_MS_MAX 16 /* a worker that slept long sweeps no more than this at once */
+
+/* ---- hits ----------------------------------------------------------------------------------------------------- */
+
+void mr_turn_record_count(struct mr_flow_state *st, uint32_t packets, uint64_t bytes, uint32_t now_ms)
+{
+	__atomic_fetch_add(&st->bytes, bytes, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&st->packets, packets, __ATOMIC_RELAXED);
+	__atomic_store_n(&st->last_seen_ms, now_ms, __ATOMIC_RELAXED);
+}
+
+const struct mr_nexthop *mr_turn_nexthop(struct mr_worker *w, uint16_t slot)
+{
+	unsigned way = slot % MR_NEXTHOP_WAYS;
+	if (w->nexthop_slot[way] != slot) {
+		mr_nexthops_get(w->sh->nexthops, slot, &w->nexthop[way]);
+		w->nexthop_slot[way] = slot;
+	}
+	return &w->nexthop[way];
+}
+
+void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, uint8_t ingress,
+	const struct mr_found *how)
+{
+	const struct mr_nexthop *nh = mr_turn_nexthop(w, how->st->nexthop);
+	unsigned interface_id = w->plan->ingress[ingress].interface_id;
+	if (nh->kind == MR_NH_KERNEL) {
+		mr_transmit_kernel(w, &f, data, interface_id, ingress);
+		return;
+	}
+	uint8_t *start = data;
+	unsigned reason =
+		mr_apply(&data, &f.len, f.addr & w->frame_mask, p, how->st->flags, how->r4, how->r6, nh, how->hash);
+	if (reason) {
+		mr_transmit_drop(w, &f, ingress, reason);
+		return;
+	}
+	f.addr += data - start;
+	mr_transmit_frame(w, &f, nh->kind == MR_NH_BACK ? interface_id : nh->egress, ingress);
+}
+
+/* The part of a decision that happens to each packet.  False: over the rate of a limit. */
+static bool run_effects(struct mr_worker *w, uint16_t effects, uint32_t len)
+{
+	const struct mr_effect *e = mr_effects_at(w->plan->effects, effects);
+	for (unsigned i = 0; i < MR_EFFECT_COUNTERS && e->counter[i]; i++)
+		mr_turn_count(&w->stats->counter[e->counter[i]], 1, len);
+	for (unsigned i = 0; i < MR_EFFECT_METERS && e->meter[i]; i++)
+		if (!mr_effects_meter_pass(w->plan->effects, e->meter[i], len, w->pass.now_ns))
+			return false;
+	return true;
+}
+
+/* Tells the session, and keeps the record's TRACK flag as its state wants it.  False: the session is over. */
+static bool tell_session(struct mr_worker *w, const struct mr_found *f, uint8_t tcp_flags)
+{
+	bool changed;
+	const struct mr_flow_state *st = f->st;
+	enum mr_direction dir = st->flags & MR_FLOW_REPLY ? MR_REPLY : MR_FORWARD;
+	enum mr_session_state state =
+		mr_session_packet(w->sh->sessions, st->session, dir, tcp_flags, w->pass.now_ms, &changed);
+	if (state == MR_SESSION_FREE)
+		return false;
+	uint16_t track = mr_decide_track(MR_IP_TCP, state);
+	if ((st->flags & MR_FLOW_TRACK) == track)
+		return true;
+	struct mr_flow_decision d = { .ingress = f->ingress,
+		.flags = (st->flags & ~MR_FLOW_TRACK) | track,
+		.nexthop = st->nexthop,
+		.generation = st->generation,
+		.effects = st->effects };
+	if (f->family == 4)
+		d.r4 = *f->r4;
+	else
+		d.r6 = *f->r6;
+	mr_decide_record(w->sh->flows, mr_turn_ref(w->sh->flows, f), st->session, f->family, &d);
+	return true;
+}
+
+static inline bool valid(const struct mr_worker *w, const struct mr_found *f)
+{
+	return f->st->flags & MR_FLOW_DECIDED && f->st->generation == w->plan->generation;
+}
+
+/* The record's pair must be the packet's: the same interface, and where that does not settle it, the same pipeline. */
+static inline bool same_ingress(const struct mr_worker *w, unsigned i, uint8_t ingress)
+{
+	const struct mr_plan_interface *pi = &w->plan->interface[w->in.interface_id];
+	if (pi->key_only)
+		return w->plan->ingress[ingress].interface_id == w->in.interface_id;
+	int pipeline = mr_steer_classify(pi->steer, &w->in.parsed[i], w->in.data[i]);
+	return pipeline >= 0 && pi->ingress[pipeline] == ingress;
+}
+
+bool mr_turn_hit(struct mr_worker *w, unsigned i, const struct mr_found *f)
+{
+	const struct mr_parsed *p = &w->in.parsed[i];
+	struct mr_frame frame = w->in.frame[i];
+	if (!valid(w, f) || !same_ingress(w, i, f->ingress))
+		return false;
+	if (p->proto == MR_IP_TCP && (p->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST) || f->st->flags & MR_FLOW_TRACK)) {
+		/* A SYN may begin a new conversation between the same ends: that is for the stages. */
+		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN || !tell_session(w, f, p->tcp_flags))
+			return false;
+	}
+	mr_turn_add(&w->stats->ingress[f->ingress].hits, 1);
+	mr_turn_record_count(f->live, 1, frame.len, w->pass.now_ms);
+	if (f->st->effects && !run_effects(w, f->st->effects, frame.len)) {
+		mr_transmit_drop(w, &frame, f->ingress, MR_REASON_METER);
+		return true;
+	}
+	mr_turn_apply(w, frame, w->in.data[i], p, f->ingress, f);
+	return true;
+}
+
+static inline void found4(struct mr_flow4 *rec, const struct mr_flow4 *copy, uint64_t hash, struct mr_found *f)
+{
+	f->live = &rec->st;
+	f->st = &copy->st;
+	f->r4 = &copy->rewrite;
+	f->r6 = NULL;
+	f->ingress = copy->key.ingress;
+	f->family = 4;
+	f->hash = hash;
+	f->rec = rec;
+}
+
+static inline void found6(struct mr_flow6 *rec, const struct mr_flow6 *copy, uint64_t hash, struct mr_found *f)
+{
+	f->live = &rec->st;
+	f->st = &copy->st;
+	f->r4 = NULL;
+	f->r6 = &copy->rewrite;
+	f->ingress = copy->key.ingress;
+	f->family = 6;
+	f->hash = hash;
+	f->rec = rec;
+}
+
+bool mr_turn_find(struct mr_worker *w, const struct mr_flow_key *key, struct mr_found *f, struct mr_flow4 *c4,
+	struct mr_flow6 *c6)
+{
+	struct mr_flow4 *r4;
+	struct mr_flow6 *r6;
+	if (key->family == 4 && mr_flows_lookup4(w->sh->flows, &key->k4, &key->hash, 1, &r4, c4))
+		found4(r4, c4, key->hash, f);
+	else if (key->family == 6 && mr_flows_lookup6(w->sh->flows, &key->k6, &key->hash, 1, &r6, c6))
+		found6(r6, c6, key->hash, f);
+	else
+		return false;
+	return true;
+}
+
+/* ---- one queue's frames ---------------------------------------------------------------------------------------- */
+
+static void miss(struct mr_worker *w, unsigned i, const struct mr_found *f)
+{
+	struct mr_missed *m = &w->missed[w->missed_cnt++];
+	*m = (struct mr_missed){ .idx = i, .ref = MR_FLOW_NONE };
+	if (!f)
+		return;
+	m->session = f->st->session;
+	m->flags = f->st->flags;
+	m->generation = f->st->generation;
+	m->ref = mr_turn_ref(w->sh->flows, f);
+}
+
+/* Received packets are counted in runs of one pair. */
+struct run {
+	uint8_t ingress;
+	uint64_t packets, bytes;
+};
+
+static inline void run_add(struct mr_worker *w, struct run *r, uint8_t ingress, uint32_t len)
+{
+	if (r->ingress != ingress) {
+		if (r->packets)
+			mr_turn_count(&w->stats->ingress[r->ingress].received, r->packets, r->bytes);
+		*r = (struct run){ .ingress = ingress };
+	}
+	r->packets++;
+	r->bytes += len;
+}
+
+static void hits(struct mr_worker *w)
+{
+	struct mr_arrivals *in = &w->in;
+	struct run run = { 0 };
+	struct mr_found f;
+	if (in->cnt4)
+		mr_flows_lookup4(w->sh->flows, in->key4, in->hash4, in->cnt4, in->rec4, in->copy4);
+	if (in->cnt6)
+		mr_flows_lookup6(w->sh->flows, in->key6, in->hash6, in->cnt6, in->rec6, in->copy6);
+	for (unsigned k = 0; k < in->cnt4; k++) {
+		unsigned i = in->idx4[k];
+		uint32_t len = in->frame[i].len;
+		if (in->rec4[k])
+			found4(in->rec4[k], &in->copy4[k], in->hash4[k], &f);
+		if (in->rec4[k] && mr_turn_hit(w, i, &f))
+			run_add(w, &run, f.ingress, len);
+		else
+			miss(w, i, in->rec4[k] ? &f : NULL);
+	}
+	for (unsigned k = 0; k < in->cnt6; k++) {
+		unsigned i = in->idx6[k];
+		uint32_t len = in->frame[i].len;
+		if (in->rec6[k])
+			found6(in->rec6[k], &in->copy6[k], in->hash6[k], &f);
+		if (in->rec6[k] && mr_turn_hit(w, i, &f))
+			run_add(w, &run, f.ingress, len);
+		else
+			miss(w, i, in->rec6[k] ? &f : NULL);
+	}
+	if (run.packets)
+		mr_turn_count(&w->stats->ingress[run.ingress].received, run.packets, run.bytes);
+}
+
+/* Headers and keys of all frames; those that name no session are misses at once. */
+static void parse(struct mr_worker *w)
+{
+	struct mr_arrivals *in = &w->in;
+	uint16_t zone = w->plan->interface[in->interface_id].zone;
+	for (unsigned i = 0; i < PARSE_AHEAD && i < in->cnt; i++)
+		__builtin_prefetch(w->base + in->frame[i].addr);
+	for (unsigned i = 0; i < in->cnt; i++) {
+		struct mr_parsed *p = &in->parsed[i];
+		uint8_t *data = w->base + in->frame[i].addr;
+		if (i + PARSE_AHEAD < in->cnt)
+			__builtin_prefetch(w->base + in->frame[i + PARSE_AHEAD].addr);
+		in->data[i] = data;
+		mr_parse(data, data + in->frame[i].len, p);
+		if (!mr_parse_has_key(p)) {
+			miss(w, i, NULL);
+		} else if (p->flags & MR_PKT_IP4) {
+			mr_parse_key4(p, data, zone, &in->key4[in->cnt4]);
+			in->hash4[in->cnt4] = mr_flow_hash4(&in->key4[in->cnt4], w->seed);
+			in->idx4[in->cnt4++] = i;
+		} else {
+			mr_parse_key6(p, data, zone, &in->key6[in->cnt6]);
+			in->hash6[in->cnt6] = mr_flow_hash6(&in->key6[in->cnt6], w->seed);
+			in->idx6[in->cnt6++] = i;
+		}
+	}
+}
+
+static unsigned serve(struct mr_worker *w, struct mr_queue *q, unsigned interface_id)
+{
+	struct mr_arrivals *in = &w->in;
+	in->cnt = q->ops->rx(q, in->frame, MR_BATCH);
+	if (!in->cnt)
+		return 0;
+	in->interface_id = interface_id;
+	in->cnt4 = in->cnt6 = 0;
+	w->missed_cnt = 0;
+	parse(w);
+	hits(w);
+	if (w->missed_cnt)
+		mr_miss_finish(w);
+	return in->cnt;
+}
+
+/* ---- the turn ---------------------------------------------------------------------------------------------------- */
+
+static void tell_time(struct mr_worker *w)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	w->pass.now_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	w->pass.now_ms = (uint32_t)(w->pass.now_ns / 1000000u);
+}
+
+/* About once a millisecond: time-outs and what stages want done. */
+static void housekeep(struct mr_worker *w)
+{
+	uint32_t elapsed_ms = w->pass.now_ms - w->swept_ms;
+	if (!elapsed_ms)
+		return;
+	w->swept_ms = w->pass.now_ms;
+	if (elapsed_ms > SWEEP_MS_MAX)
+		elapsed_ms = SWEEP_MS_MAX;
+	mr_sessions_sweep(w->sh->sessions, w->idx, w->pass.now_ms, elapsed_ms * mr_sessions_budget(w->sh->sessions));
+	for (unsigned i = 0; i < w->plan->stage_cnt; i++) {
+		const struct mr_plan_stage *s = &w->plan->stage[i];
+		if (s->type->tick)
+			s->type->tick(s->self, w->idx, w->pass.now_ns);
+	}
+}
+
+/* Queues i, i + workers ... of every interface.  Found anew each turn: a plan's address may be that of one before. */
+static unsigned serve_all(struct mr_worker *w, bool *drained)
+{
+	unsigned got = 0;
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		const struct mr_plan_interface *pi = &w->plan->interface[id];
+		for (unsigned q = w->idx; q < pi->queue_cnt; q += w->sh->worker_cnt) {
+			unsigned n = serve(w, pi->queue[q], id);
+			if (!n && !pi->queue[q]->ops->drained(pi->queue[q]))
+				*drained = false;
+			got += n;
+		}
+	}
+	return got;
+}
+
+static void service_all(struct mr_worker *w)
+{
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		const struct mr_plan_interface *pi = &w->plan->interface[id];
+		for (unsigned q = w->idx; q < pi->queue_cnt; q += w->sh->worker_cnt)
+			pi->queue[q]->ops->service(pi->queue[q]);
+	}
+}
+
+unsigned mr_worker_poll(struct mr_worker *w)
+{
+	bool drained = true;
+	if (!w->started)
+		mr_epoch_online(w->sh->epoch, w->idx);
+	w->plan = atomic_load_explicit(&w->sh->plan, memory_order_acquire);
+	w->pass.plan = w->plan;
+	tell_time(w);
+	memset(w->nexthop_slot, 0, sizeof(w->nexthop_slot));
+	unsigned got = mr_transmit_take(w);
+	got += serve_all(w, &drained);
+	mr_transmit_flush(w);
+	service_all(w);
+	housekeep(w);
+	mr_turn_add(&w->stats->loops, 1);
+	if (got)
+		mr_turn_add(&w->stats->busy_loops, 1);
+	atomic_store_explicit(&w->drained, drained && !got, memory_order_release);
+	if (w->started)
+		mr_epoch_quiet(w->sh->epoch, w->idx);
+	else
+		mr_epoch_offline(w->sh->epoch, w->idx);
+	return got;
+}
+
+bool mr_worker_drained(const struct mr_worker *w)
+{
+	return atomic_load_explicit(&w->drained, memory_order_acquire) && !mr_handoff_waiting(w->sh->handoff, w->idx);
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
+int mr_worker_create(struct mr_shared *sh, unsigned idx, struct mr_worker **out, struct mr_error *e)
+{
+	struct mr_worker *w = aligned_alloc(64, (sizeof(*w) + 63) / 64 * 64);
+	if (!w)
+		return mr_error_set(e, -ENOMEM, "no memory for worker %u", idx);
+	memset(w, 0, sizeof(*w));
+	w->egress = calloc(MR_MAX_INTERFACES + 1, sizeof(*w->egress));
+	if (!w->egress) {
+		free(w);
+		return mr_error_set(e, -ENOMEM, "no memory for worker %u", idx);
+	}
+	w->sh = sh;
+	w->idx = idx;
+	w->pass = (struct mr_pass){ .sh = sh, .worker = idx };
+	w->stats = mr_stats_worker(sh->stats, idx);
+	w->magazine = mr_frames_magazine(sh->frames, idx);
+	w->base = mr_frames_base(sh->frames);
+	w->frame_mask = mr_frames_frame_bytes(sh->frames) - 1;
+	w->seed = mr_flows_seed(sh->flows);
+	tell_time(w);
+	w->swept_ms = w->pass.now_ms;
+	*out = w;
+	return 0;
+}
+
+void mr_worker_destroy(struct mr_worker *w)
+{
+	if (!w)
+		return;
+	mr_worker_stop(w);
+	/* What others handed over after it had stopped. */
+	mr_transmit_discard(w);
+	if (w->give_cnt)
+		mr_frames_give(w->magazine, w->give, w->give_cnt);
+	mr_frames_flush(w->magazine);
+	free(w->egress);
+	free(w);
+}
