@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define STAGES_MAX  256u
 #define SECOND      UINT64_C(1000000000)
 #define MILLISECOND UINT64_C(1000000)
 #define TIMEOUT_MAX (30 * 24 * 3600 * SECOND) /* due times are 32 bits of milliseconds: 49 days */
@@ -197,15 +198,6 @@ const struct mr_option *mr_config_options(void)
 	return top_table;
 }
 
-static const struct mr_config_set *find_set(const void *ctx, const char *name)
-{
-	const struct mr_config *c = ctx;
-	for (uint32_t i = 0; i < c->set_cnt; i++)
-		if (strcmp(c->sets[i].name, name) == 0)
-			return &c->sets[i];
-	return NULL;
-}
-
 /* First of all, so that a file of a later version is told so and not that its keys are unknown. */
 static int check_version(struct mr_reader *r, const struct mr_node *root)
 {
@@ -233,6 +225,9 @@ static int read_stages(struct mr_reader *r, struct mr_config *c, const struct mr
 	if (n->kind != MR_NODE_MAPPING)
 		return mr_option_error(r, n->at, "stages",
 			"%s is not a mapping of names (want { name: { type: ... }, ... })", mr_node_kind_name(n));
+	if (n->child_cnt > STAGES_MAX)
+		return mr_option_error(
+			r, n->at, "stages", "%u entries are too many (want at most %u)", n->child_cnt, STAGES_MAX);
 	c->stages = mr_arena_array(r->arena, n->child_cnt, sizeof(*c->stages));
 	if (!c->stages)
 		return mr_option_no_memory(r);
@@ -347,7 +342,7 @@ int mr_config_read_text(const char *text, size_t bytes, const char *name, const 
 	if (err)
 		goto fail;
 	c->root = root;
-	struct mr_reader r = { .arena = a, .path = c->path, .e = e, .find_set = find_set, .ctx = c };
+	struct mr_reader r = { .arena = a, .path = c->path, .e = e, .find_set = mr_config_find_set, .ctx = c };
 	err = read_tree(&r, c);
 	if (err)
 		goto fail;

@@ -158,11 +158,12 @@ int mr_config_check_supported(const struct mr_config *c, struct mr_error *e);
 
 /* The place of "interfaces.wan.device" in the file: of the value, or of the nearest mapping around it when it is not given. */
 struct mr_position mr_config_locate(const struct mr_config *c, const char *path);
-/* "FOLDER/file" for a relative file, the file itself for an absolute one; in the configuration's memory; NULL = no memory. */
+/* "FOLDER/file" for a relative file, the file itself for an absolute one; in the configuration's memory; NULL = no memory.
+ * Threads: one at a time for each c. */
 const char *mr_config_resolve_path(const struct mr_config *c, const char *file);
 
 /* Reads a stage's node with its table into *out (element_bytes, zeroed here).  Keys `type` is skipped.  Sets ($name)
- * resolve against c.  Values live as long as c.  -EINVAL with the sentence. */
+ * resolve against c.  Values live as long as c, in its memory.  -EINVAL with the sentence.  Threads: one at a time for each c. */
 int mr_config_read_stage(const struct mr_config *c, const struct mr_config_stage *s, const struct mr_option *table,
 	void *out, size_t out_bytes, struct mr_error *e);
 

@@ -65,8 +65,7 @@ const char *mr_config_resolve_path(const struct mr_config *c, const char *file)
 	return p;
 }
 
-/* Sets are searched by this for a stage's options, as they are for the file itself. */
-static const struct mr_config_set *find_set(const void *ctx, const char *name)
+const struct mr_config_set *mr_config_find_set(const void *ctx, const char *name)
 {
 	const struct mr_config *c = ctx;
 	for (uint32_t i = 0; i < c->set_cnt; i++)
@@ -79,7 +78,7 @@ int mr_config_read_stage(const struct mr_config *c, const struct mr_config_stage
 	void *out, size_t out_bytes, struct mr_error *e)
 {
 	struct mr_reader r = {
-		.arena = c->arena, .path = c->path, .e = e, .find_set = find_set, .ctx = c, .skip_key = "type"
+		.arena = c->arena, .path = c->path, .e = e, .find_set = mr_config_find_set, .ctx = c, .skip_key = "type"
 	};
 	memset(out, 0, out_bytes);
 	mr_option_enter(&r, "stages.%s", s->name);

@@ -47,6 +47,9 @@ struct mr_config_raw {
 /* Reads a regular file of up to max bytes; *text is malloc'ed.  -errno; -EFBIG too large, -ENOTSUP or -EISDIR not a file. */
 int mr_config_read_file(const char *path, size_t max, char **text, size_t *bytes);
 
+/* For struct mr_reader: ctx is the struct mr_config whose sets are searched. */
+const struct mr_config_set *mr_config_find_set(const void *ctx, const char *name);
+
 /* Fills c->sets from what the table read, with their files.  -EINVAL with the sentence, -ENOMEM. */
 int mr_set_read_all(struct mr_reader *r, struct mr_config *c, const struct mr_config_set_raw *raw, uint32_t cnt);
 /* Adds the entries of a set file to a set.  `name` stands for the file in sentences.  Leaves the set unsorted. */

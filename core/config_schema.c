@@ -17,11 +17,23 @@ static json_t *text_or_number(void)
 	return json_pack("{s:[s,s]}", "type", "string", "integer");
 }
 
-/* A scalar, or a list of them. */
-static json_t *one_or_list(json_t *item)
+/* A scalar, or a list of at least `min` of them. */
+static json_t *one_or_list(json_t *item, int min)
 {
 	json_t *copy = json_deep_copy(item);
-	return json_pack("{s:[o,{s:s,s:o}]}", "anyOf", item, "type", "array", "items", copy);
+	return json_pack("{s:[o,{s:s,s:o,s:i}]}", "anyOf", item, "type", "array", "items", copy, "minItems", min);
+}
+
+static json_t *text_of(const struct mr_option *o)
+{
+	json_t *text = text_or_number();
+	if (o->type == MR_TYPE_NAME)
+		json_object_set_new(text, "pattern", json_string("^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"));
+	else
+		json_object_set_new(text, "minLength", json_integer(o->min ? (json_int_t)o->min : 1));
+	if (o->type == MR_TYPE_STRING && o->max)
+		json_object_set_new(text, "maxLength", json_integer((json_int_t)o->max));
+	return text;
 }
 
 static json_t *words_of(const char *const *values)
@@ -79,15 +91,18 @@ static json_t *value_of(const struct mr_option *o)
 		return words_of(o->values);
 	case MR_TYPE_STRING:
 	case MR_TYPE_NAME:
-		return text_or_number();
+		return text_of(o);
 	case MR_TYPE_PREFIX:
 	case MR_TYPE_ADDRESS:
 	case MR_TYPE_TCP_FLAGS:
 		return json_pack("{s:s}", "type", "string");
 	case MR_TYPE_PREFIX_LIST:
-		return one_or_list(json_pack("{s:s}", "type", "string"));
-	case MR_TYPE_OBJECT:
-		return object_of(o->table);
+		return one_or_list(json_pack("{s:s}", "type", "string"), 1);
+	case MR_TYPE_OBJECT: { /* `flows:` with every key commented out is all defaults */
+		json_t *object = object_of(o->table);
+		json_object_set_new(object, "type", json_pack("[s,s]", "object", "null"));
+		return object;
+	}
 	case MR_TYPE_LIST:
 		return list_of(o);
 	case MR_TYPE_MAP:
@@ -96,7 +111,7 @@ static json_t *value_of(const struct mr_option *o)
 	case MR_TYPE_END:
 		return json_object();
 	default:
-		return one_or_list(text_or_number());
+		return one_or_list(text_or_number(), o->type != MR_TYPE_STRING_LIST);
 	}
 }
 

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CORE_MAX 1023
+#define CORE_MAX  1023
+#define ITEMS_MAX ((size_t)16 << 20) /* a set named again and again must not eat the memory */
 
 static int bad_item(struct mr_reader *r, const struct mr_node *n, const struct mr_option *o, const char *noun)
 {
@@ -23,6 +24,12 @@ static int bad_item(struct mr_reader *r, const struct mr_node *n, const struct m
 			"'%s' looks like an IPv6 address that YAML takes apart (write it in quotes, \"2001:db8::/32\")",
 			mr_node_quote(n->child->key).text);
 	return mr_option_error(r, n->at, o->key, "%s is not %s (want %s)", mr_node_kind_name(n), noun, want);
+}
+
+static int too_many(struct mr_reader *r, const struct mr_node *list, const struct mr_option *o)
+{
+	return mr_option_error(
+		r, list->at, o->key, "more than %zu items, those of its sets included (want fewer)", ITEMS_MAX);
 }
 
 /* The items of a list: the scalar itself, or the children. */
@@ -117,8 +124,8 @@ static int read_prefixes(
 		out->cnt = set->prefixes.cnt;
 		return 0;
 	}
-	if (total > UINT32_MAX)
-		return mr_option_no_memory(r);
+	if (total > ITEMS_MAX)
+		return too_many(r, list, o);
 	out->items = mr_arena_array(r->arena, total, sizeof(*out->items));
 	if (!out->items)
 		return mr_option_no_memory(r);
@@ -205,8 +212,8 @@ static int read_ranges(
 			out->set = set->name;
 		total += set->ports.cnt;
 	}
-	if (total > UINT32_MAX)
-		return mr_option_no_memory(r);
+	if (total > ITEMS_MAX)
+		return too_many(r, list, o);
 	out->items = mr_arena_array(r->arena, total, sizeof(*out->items));
 	if (!out->items)
 		return mr_option_no_memory(r);

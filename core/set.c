@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SET_FILE_BYTES_MAX ((size_t)256 << 20)
+#define SET_FILE_BYTES_MAX ((size_t)64 << 20)
 #define ENTRY_BYTES_MAX    63
 
 static int read_entry(struct mr_config_set *set, const char *text, const char **noun, const char **why)
@@ -135,7 +135,7 @@ static int read_file(
 		return mr_option_no_memory(r);
 	int err = mr_config_read_file(path, SET_FILE_BYTES_MAX, &text, &bytes);
 	if (err == -EFBIG)
-		return mr_option_error(r, raw->file_at, "file", "'%s' is larger than 256 MiB", q.text);
+		return mr_option_error(r, raw->file_at, "file", "'%s' is larger than 64 MiB", q.text);
 	if (err == -ENOTSUP)
 		return mr_option_error(r, raw->file_at, "file", "'%s' is not a regular file", q.text);
 	if (err == -ENOMEM)

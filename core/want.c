@@ -34,7 +34,7 @@ static const struct {
 	[MR_TYPE_OBJECT] = { "a mapping", "{ key: value, ... }" },
 	[MR_TYPE_LIST] = { "a list", "a list of mappings, [ { key: value, ... } ]" },
 	[MR_TYPE_MAP] = { "a mapping of names", "{ name: { ... }, ... }" },
-	[MR_TYPE_NODE] = { "anything", "anything" },
+	[MR_TYPE_NODE] = { "anything", "{ ... }" },
 	[MR_TYPE_QUEUES] = { "a choice of queues", "all, a number of queues up to 64, or a list of queue ids of 0-63" },
 };
 

@@ -406,3 +406,25 @@ Test(config, help)
 	expect_help("nonsense", -ENOENT, "see: millrace help config");
 	expect_help(".", -ENOENT, "is not a topic");
 }
+
+Test(config, lists_that_would_eat_the_memory)
+{
+	/* 300 times a set of 60 000 entries, and 300 stages. */
+	char *text = malloc(4 << 20);
+	size_t n = (size_t)sprintf(
+		text, "version: 1\ninterfaces: { a: { device: a } }\nsets:\n  s:\n    type: prefix\n    entries:\n");
+	for (unsigned i = 0; i < 60000; i++)
+		n += (size_t)sprintf(text + n, "      - 10.%u.%u.0/25\n", i >> 8, i & 255);
+	n += (size_t)sprintf(text + n, "pipelines: { p: { from: a, to: back, match: [ { src: [ $s");
+	for (unsigned i = 0; i < 300; i++)
+		n += (size_t)sprintf(text + n, ", $s");
+	n += (size_t)sprintf(text + n, " ] } ] } }\n");
+	bad_text(text, n,
+		"t.yaml:60007:54: pipelines.p.match[0].src: more than 16777216 items, those of its sets included (want "
+		"fewer)");
+	n = (size_t)sprintf(text, "version: 1\ninterfaces: {}\nstages:\n");
+	for (unsigned i = 0; i < 300; i++)
+		n += (size_t)sprintf(text + n, "  s%u: { type: x }\n", i);
+	bad_text(text, n, "t.yaml:4:3: stages: 300 entries are too many (want at most 256)");
+	free(text);
+}
