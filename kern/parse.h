@@ -315,6 +315,7 @@ static __always_inline int mr_parse_ext(const void *data, const void *data_end, 
 {
 	__u32 off = o->l3_off + 40;
 	__u32 end = o->l3_off + o->l3_len;
+	int seen = 0; /* a fragment header; a second one, even behind an atomic one, nobody sends in earnest */
 	for (int i = 0; i <= MR_PARSE_EXT_MAX; i++) {
 		if (next != MR_IP_HOPOPTS && next != MR_IP_ROUTING && next != MR_IP_FRAGMENT && next != MR_IP_DSTOPTS) {
 			o->l4_off = off;
@@ -336,8 +337,9 @@ static __always_inline int mr_parse_ext(const void *data, const void *data_end, 
 			continue;
 		}
 		__u32 frag = mr_be16(mr_load16(h + 2));
-		if (o->flags & MR_PKT_FRAG)
+		if (seen)
 			return MR_PARSE_EXT_CHAIN;
+		seen = 1;
 		off += 8;
 		next = h[0];
 		if (frag & 0xfff9) { /* RFC 6946: offset 0 and no M is an atomic fragment, a whole packet */
