@@ -21,9 +21,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define MACS_BYTES 12u
-#define TAGS_BYTES 8u     /* two VLAN tags on top of the MTU */
-#define MTU_MAX    65521u /* of a TAP */
+#define ETHERNET_BYTES 14u
+#define TAGS_BYTES     8u     /* two VLAN tags on top of the MTU */
+#define MTU_MAX        65521u /* of a TAP */
 
 struct mr_handback {
 	int tap_fd;
@@ -31,17 +31,15 @@ struct mr_handback {
 	uint32_t ifindex; /* of the TAP */
 	struct handback_bpf *skel;
 	bool generic;
-	uint8_t shim[2 + sizeof(uint64_t)]; /* EtherType and cookie, as on the wire */
+	struct mr_shim shim; /* the MACs are each frame's */
 };
 
-/* The TAP must say nothing of its own: no IPv6 address, so no neighbour discovery, no router solicitation.  Then up. */
-static int tap_silence_and_up(const struct mr_handback *h, uint32_t mtu)
+static int link_set(uint32_t ifindex, uint32_t mtu, bool up)
 {
 	char buf[512];
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-	struct ifinfomsg *ifi;
-	struct nlattr *spec, *inet6;
 	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	struct ifinfomsg *ifi;
 	ssize_t n;
 	int err = 0;
 
@@ -52,20 +50,33 @@ static int tap_silence_and_up(const struct mr_handback *h, uint32_t mtu)
 	nlh->nlmsg_seq = 1;
 	ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
 	ifi->ifi_family = AF_UNSPEC;
-	ifi->ifi_index = (int)h->ifindex;
-	ifi->ifi_flags = ifi->ifi_change = IFF_UP;
-	mnl_attr_put_u32(nlh, IFLA_MTU, mtu);
-	spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
-	inet6 = mnl_attr_nest_start(nlh, AF_INET6);
-	mnl_attr_put_u8(nlh, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
-	mnl_attr_nest_end(nlh, inet6);
-	mnl_attr_nest_end(nlh, spec);
+	ifi->ifi_index = (int)ifindex;
+	if (up) {
+		ifi->ifi_flags = ifi->ifi_change = IFF_UP;
+	} else {
+		struct nlattr *spec, *inet6;
+		mnl_attr_put_u32(nlh, IFLA_MTU, mtu);
+		spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
+		inet6 = mnl_attr_nest_start(nlh, AF_INET6);
+		mnl_attr_put_u8(nlh, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+		mnl_attr_nest_end(nlh, inet6);
+		mnl_attr_nest_end(nlh, spec);
+	}
 	if (mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(nl, nlh, nlh->nlmsg_len) < 0 ||
 		(n = mnl_socket_recvfrom(nl, buf, sizeof(buf))) < 0 ||
 		mnl_cb_run(buf, (size_t)n, 1, mnl_socket_get_portid(nl), NULL, NULL) < 0)
 		err = -errno;
 	mnl_socket_close(nl);
 	return err;
+}
+
+/* The TAP must say nothing of its own: no IPv6 address, so no neighbour discovery, no router solicitation.  In two messages: in one, the kernel
+ * brings it up first and gives it an address. */
+static int tap_silence_and_up(const struct mr_handback *h, uint32_t mtu)
+{
+	int err = link_set(h->ifindex, mtu, false);
+
+	return err ? err : link_set(h->ifindex, mtu, true);
 }
 
 static int tap_open(struct mr_handback *h, uint32_t mtu, struct mr_error *e)
@@ -127,7 +138,7 @@ static int program_attach(struct mr_handback *h, uint32_t target_ifindex, struct
 
 int mr_handback_open(const struct mr_handback_options *opt, struct mr_handback **out, struct mr_error *e)
 {
-	const uint16_t type_be = htons(MR_SHIM_ETHERTYPE);
+	const uint32_t cookie[2] = { (uint32_t)opt->shim_cookie, (uint32_t)(opt->shim_cookie >> 32) };
 	struct mr_handback *h = calloc(1, sizeof(*h));
 	/* the shim and the tags come on top of what the device takes */
 	uint32_t mtu = opt->mtu + TAGS_BYTES + (uint32_t)sizeof(h->shim);
@@ -137,8 +148,9 @@ int mr_handback_open(const struct mr_handback_options *opt, struct mr_handback *
 		return mr_error_set(e, -ENOMEM, "no memory for handing packets back");
 	h->tap_fd = -1;
 	h->generic = opt->generic;
-	memcpy(h->shim, &type_be, sizeof(type_be));
-	memcpy(h->shim + sizeof(type_be), &opt->shim_cookie, sizeof(opt->shim_cookie));
+	h->shim.ethertype_be = htons(MR_SHIM_ETHERTYPE);
+	for (unsigned i = 0; i < sizeof(h->shim.cookie); i++)
+		h->shim.cookie[i] = (uint8_t)(opt->shim_cookie >> 8 * i);
 	err = tap_open(h, mtu > MTU_MAX ? MTU_MAX : mtu, e);
 	if (!err)
 		err = program_attach(h, opt->ifindex, e);
@@ -163,16 +175,17 @@ void mr_handback_close(struct mr_handback *h)
 
 int mr_handback_send(struct mr_handback *h, const void *frame, uint32_t len)
 {
-	struct iovec v[3] = {
-		{ .iov_base = (void *)frame, .iov_len = MACS_BYTES },
-		{ .iov_base = h->shim, .iov_len = sizeof(h->shim) },
-		{ .iov_base = (uint8_t *)frame + MACS_BYTES, .iov_len = len - MACS_BYTES },
+	struct mr_shim shim = h->shim;
+	struct iovec v[2] = {
+		{ .iov_base = &shim, .iov_len = sizeof(shim) },
+		{ .iov_base = (void *)frame, .iov_len = len },
 	};
 	ssize_t n;
 
-	if (len < MACS_BYTES + 2)
+	if (len < ETHERNET_BYTES)
 		return -EIO;
-	n = h->generic ? writev(h->tap_fd, v, 3) : write(h->tap_fd, frame, len);
+	memcpy(shim.mac, frame, sizeof(shim.mac));
+	n = h->generic ? writev(h->tap_fd, v, 2) : write(h->tap_fd, frame, len);
 	if (n >= 0)
 		return 0;
 	return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM ? -EAGAIN : -EIO;

@@ -34,7 +34,9 @@ static void spaces_end(void)
 	if (getpid() != owner)
 		return;
 	for (const char *s = "arb"; *s; s++)
-		(void)shell("ip netns del %s-%c 2>/dev/null", prefix, *s);
+		/* busy for a moment when somebody else just copied the mounts */
+		for (unsigned tries = 0; tries < 10 && !shell("ip netns del %s-%c 2>/dev/null", prefix, *s); tries++)
+			nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
 }
 
 static void on_signal(int sig)
