@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "rig.h"
+
+#include "core/explain_frame.h"
+#include "core/handback.h"
+#include "core/interface.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK(ok, ...)                                \
+	do {                                          \
+		if (!(ok)) {                          \
+			fprintf(stderr, __VA_ARGS__); \
+			fputc('\n', stderr);          \
+			abort();                      \
+		}                                     \
+	} while (0)
+
+/* ---- lists ------------------------------------------------------------------------------------------------------ */
+
+static struct rig_frame *list_add(struct rig_list *l)
+{
+	if (l->cnt == l->capacity) {
+		l->capacity = l->capacity ? l->capacity * 2 : 64;
+		l->frame = realloc(l->frame, l->capacity * sizeof(*l->frame));
+		CHECK(l->frame, "no memory");
+	}
+	return &l->frame[l->cnt++];
+}
+
+static void list_put(struct rig_list *l, const void *data, uint32_t len)
+{
+	struct rig_frame *f = list_add(l);
+	CHECK(len <= sizeof(f->data), "a frame of %u bytes", len);
+	f->len = len;
+	memcpy(f->data, data, len);
+}
+
+/* ---- queues ------------------------------------------------------------------------------------------------------ */
+
+static unsigned queue_rx(struct mr_queue *q, struct mr_frame *f, unsigned n)
+{
+	struct rig_queue *r = (struct rig_queue *)q;
+	uint64_t addr[64];
+	uint64_t left = r->endless ? r->endless : r->in.cnt - r->in.next;
+	n = n < left ? n : left;
+	n = mr_frames_take(r->magazine, addr, n);
+	for (unsigned i = 0; i < n; i++) {
+		const struct rig_frame *from = &r->in.frame[r->endless ? 0 : r->in.next++];
+		f[i] = (struct mr_frame){ .addr = addr[i] + 256, .len = from->len };
+		memcpy(mr_frames_base(r->frames) + f[i].addr, from->data, from->len);
+		mr_frames_tag(r->frames, addr[i], MR_OWNER_RX, q->interface_id, q->queue_idx);
+	}
+	if (r->endless)
+		r->endless -= n;
+	return n;
+}
+
+static unsigned queue_tx(struct mr_queue *q, const struct mr_frame *f, unsigned n)
+{
+	struct rig_queue *r = (struct rig_queue *)q;
+	n = n < r->tx_room ? n : r->tx_room;
+	if (r->tx_room != UINT32_MAX)
+		r->tx_room -= n;
+	for (unsigned i = 0; i < n; i++) {
+		if (r->discard)
+			r->out.cnt++;
+		else
+			list_put(&r->out, mr_frames_base(r->frames) + f[i].addr, f[i].len);
+		mr_frames_give(r->magazine, &f[i].addr, 1);
+	}
+	return n;
+}
+
+static void queue_service(struct mr_queue *q)
+{
+	((struct rig_queue *)q)->service_cnt++;
+}
+
+static int queue_fd(const struct mr_queue *q)
+{
+	return -1;
+}
+
+static bool queue_drained(const struct mr_queue *q)
+{
+	const struct rig_queue *r = (const struct rig_queue *)q;
+	return r->in.next == r->in.cnt || (!r->endless && r->in.cnt == 1);
+}
+
+static const struct mr_interface_ops ops = {
+	.abi = MR_INTERFACE_ABI,
+	.name = "rig",
+	.rx = queue_rx,
+	.tx = queue_tx,
+	.service = queue_service,
+	.fd = queue_fd,
+	.drained = queue_drained,
+};
+
+/* In place of core/interface.c and core/handback.c. */
+unsigned mr_interface_queue_cnt(const struct mr_interface *i)
+{
+	return i->queue_cnt;
+}
+
+struct mr_queue *mr_interface_queue(struct mr_interface *i, unsigned queue_idx)
+{
+	return &i->queue[queue_idx].queue;
+}
+
+int mr_handback_send(struct mr_handback *h, const void *frame, uint32_t len)
+{
+	if (!h->answer)
+		list_put(&h->taken, frame, len);
+	return h->answer;
+}
+
+/* ---- life --------------------------------------------------------------------------------------------------------- */
+
+static struct mr_config *read_config(const char *yaml)
+{
+	struct mr_error e = { 0 };
+	struct mr_config *c;
+	int err = mr_config_read_text(yaml, strlen(yaml), "test.yaml", ".", &c, &e);
+	CHECK(!err, "%s", e.text);
+	return c;
+}
+
+static void fill_env(struct rig *r, const struct mr_config *c, struct mr_plan_env *env)
+{
+	memset(env, 0, sizeof(*env));
+	for (unsigned id = 1; id < 8; id++) {
+		if (!r->name[id])
+			continue;
+		env->device[id].name = r->name[id];
+		env->device[id].open = &r->interface[id];
+		env->device[id].handback = &r->handback[id];
+		env->device[id].link_down = r->down[id];
+	}
+	env->stats = r->sh.stats;
+	env->nexthops = r->sh.nexthops;
+	env->worker_cnt = r->sh.worker_cnt;
+	env->serial = r->serial;
+	env->previous = atomic_load(&r->sh.plan);
+}
+
+static void publish(struct rig *r, const char *yaml)
+{
+	struct mr_config *c = read_config(yaml);
+	struct mr_plan_env *env = malloc(sizeof(*env));
+	struct mr_error e = { 0 };
+	struct mr_plan *plan, *old = atomic_load(&r->sh.plan);
+	r->serial++;
+	fill_env(r, c, env);
+	int err = mr_plan_create(c, env, &plan, &e);
+	CHECK(!err, "%s", e.text);
+	if (old)
+		mr_plan_adopt(plan, old);
+	atomic_store(&r->sh.plan, plan);
+	if (old) {
+		CHECK(!mr_epoch_wait(r->sh.epoch, mr_epoch_retire(r->sh.epoch), 5000), "workers hold the old plan");
+		mr_plan_destroy(old);
+	}
+	free(env);
+}
+
+static void open_interfaces(struct rig *r, const char *yaml, unsigned queues)
+{
+	struct mr_config *c = read_config(yaml);
+	for (unsigned i = 0; i < c->interface_cnt; i++) {
+		unsigned id = i + 1;
+		struct mr_nexthop nh = { .kind = MR_NH_WIRE, .egress = id, .mtu = 1500 };
+		r->name[id] = strdup(c->interfaces[i].name);
+		r->interface[id].queue_cnt = queues;
+		for (unsigned q = 0; q < RIG_QUEUES; q++) {
+			struct rig_queue *rq = &r->interface[id].queue[q];
+			rq->queue.ops = &ops;
+			rq->queue.interface_id = id;
+			rq->queue.queue_idx = q;
+			rq->queue.interface = &r->interface[id];
+			rq->frames = r->sh.frames;
+			rq->magazine = mr_frames_magazine(r->sh.frames, q % r->sh.worker_cnt);
+			rq->tx_room = UINT32_MAX;
+		}
+		mr_nexthops_set(r->sh.nexthops, id, &nh);
+	}
+	mr_config_free(c);
+}
+
+struct rig *rig_create(const char *yaml, const struct rig_options *opt)
+{
+	static const struct rig_options none;
+	struct rig *r = calloc(1, sizeof(*r));
+	struct mr_error e = { 0 };
+	if (!opt)
+		opt = &none;
+	CHECK(r, "no memory");
+	unsigned workers = opt->worker_cnt ? opt->worker_cnt : 1;
+	uint32_t sessions = opt->sessions ? opt->sessions : 4096;
+	struct mr_frames_options fo = {
+		.frame_cnt = opt->frames ? opt->frames : 1024, .frame_bytes = 2048, .worker_cnt = workers
+	};
+	struct mr_flows_options lo = {
+		.capacity4 = 2 * sessions, .capacity6 = 2 * sessions, .seed = 0x1234567890abcdefULL
+	};
+	CHECK(!mr_frames_create(&fo, &r->sh.frames, &e), "%s", e.text);
+	CHECK(!mr_flows_create(&lo, &r->sh.flows, &e), "%s", e.text);
+	r->sh.worker_cnt = workers;
+	r->sh.epoch = mr_epoch_create();
+	r->sh.stats = mr_stats_create(workers);
+	r->sh.nexthops = mr_nexthops_create();
+	r->sh.handoff = mr_handoff_create(workers);
+	r->sh.idle = (struct mr_config_workers){ .idle = MR_IDLE_ADAPTIVE, .spin_ns = 20000 };
+	struct mr_sessions_options so = { .capacity = sessions,
+		.half_open_max = opt->half_open_max ? opt->half_open_max : sessions,
+		.worker_cnt = workers,
+		.flows = r->sh.flows,
+		.epoch = r->sh.epoch,
+		.timeouts = { .udp_ns = 300000000000ull,
+			.udp_unreplied_ns = 30000000000ull,
+			.tcp_established_ns = 7440000000000ull,
+			.tcp_transitory_ns = 240000000000ull,
+			.tcp_closed_ns = 10000000000ull,
+			.icmp_ns = 60000000000ull,
+			.other_ns = 600000000000ull } };
+	CHECK(!mr_sessions_create(&so, &r->sh.sessions, &e), "%s", e.text);
+	open_interfaces(r, yaml, opt->queues ? opt->queues : workers);
+	publish(r, yaml);
+	for (unsigned w = 0; w < workers; w++)
+		CHECK(!mr_worker_create(&r->sh, w, &r->worker[w], &e), "%s", e.text);
+	return r;
+}
+
+void rig_destroy(struct rig *r)
+{
+	for (unsigned w = 0; w < r->sh.worker_cnt; w++)
+		mr_worker_stop(r->worker[w]);
+	for (unsigned w = 0; w < r->sh.worker_cnt; w++)
+		mr_worker_destroy(r->worker[w]);
+	mr_plan_destroy(atomic_load(&r->sh.plan));
+	mr_sessions_destroy(r->sh.sessions);
+	mr_flows_destroy(r->sh.flows);
+	mr_handoff_destroy(r->sh.handoff);
+	mr_nexthops_destroy(r->sh.nexthops);
+	mr_stats_destroy(r->sh.stats);
+	mr_epoch_destroy(r->sh.epoch);
+	mr_frames_destroy(r->sh.frames);
+	for (unsigned id = 0; id < 8; id++) {
+		free(r->name[id]);
+		free(r->handback[id].taken.frame);
+		for (unsigned q = 0; q < RIG_QUEUES; q++) {
+			free(r->interface[id].queue[q].in.frame);
+			free(r->interface[id].queue[q].out.frame);
+		}
+	}
+	free(r);
+}
+
+void rig_reload(struct rig *r, const char *yaml)
+{
+	publish(r, yaml);
+}
+
+void rig_refresh(struct rig *r)
+{
+	struct mr_plan *old = atomic_load(&r->sh.plan), *plan;
+	struct mr_plan_env *env = malloc(sizeof(*env));
+	struct mr_error e = { 0 };
+	fill_env(r, old->config, env);
+	CHECK(!mr_plan_refresh(old, env, &plan, &e), "%s", e.text);
+	atomic_store(&r->sh.plan, plan);
+	CHECK(!mr_epoch_wait(r->sh.epoch, mr_epoch_retire(r->sh.epoch), 5000), "workers hold the old plan");
+	mr_plan_free_shell(old);
+	free(env);
+}
+
+struct mr_plan *rig_plan(struct rig *r)
+{
+	return atomic_load(&r->sh.plan);
+}
+
+unsigned rig_id(struct rig *r, const char *interface)
+{
+	for (unsigned id = 1; id < 8; id++)
+		if (r->name[id] && !strcmp(r->name[id], interface))
+			return id;
+	CHECK(false, "no interface %s", interface);
+	return 0;
+}
+
+/* ---- packets ------------------------------------------------------------------------------------------------------- */
+
+void rig_inject(struct rig *r, const char *interface, unsigned queue, const void *frame, uint32_t len)
+{
+	list_put(&r->interface[rig_id(r, interface)].queue[queue].in, frame, len);
+}
+
+void rig_say(struct rig *r, const char *interface, const char *packet)
+{
+	uint8_t frame[MR_EXPLAIN_FRAME_MAX];
+	struct mr_explain_packet p;
+	struct mr_error e = { 0 };
+	CHECK(!mr_explain_frame_parse(packet, &p, &e), "%s: %s", packet, e.text);
+	int len = mr_explain_frame_build(&p, frame, sizeof(frame), &e);
+	CHECK(len > 0, "%s: %s", packet, e.text);
+	rig_inject(r, interface, 0, frame, len);
+}
+
+void rig_turn(struct rig *r)
+{
+	for (unsigned quiet = 0; quiet < 2;) {
+		unsigned got = 0;
+		for (unsigned w = 0; w < r->sh.worker_cnt; w++)
+			got += mr_worker_poll(r->worker[w]);
+		quiet = got ? 0 : quiet + 1;
+	}
+}
+
+unsigned rig_sent(struct rig *r, const char *interface)
+{
+	struct mr_interface *i = &r->interface[rig_id(r, interface)];
+	unsigned n = 0;
+	for (unsigned q = 0; q < RIG_QUEUES; q++) {
+		n += i->queue[q].out.cnt;
+		i->queue[q].out.cnt = 0;
+	}
+	return n;
+}
+
+const struct rig_frame *rig_last(struct rig *r, const char *interface)
+{
+	struct rig_queue *q = &r->interface[rig_id(r, interface)].queue[0];
+	return q->out.cnt ? &q->out.frame[q->out.cnt - 1] : NULL;
+}
+
+unsigned rig_kernel(struct rig *r, const char *interface)
+{
+	struct mr_handback *h = &r->handback[rig_id(r, interface)];
+	unsigned n = h->taken.cnt;
+	h->taken.cnt = 0;
+	return n;
+}
+
+/* ---- counters ------------------------------------------------------------------------------------------------------ */
+
+struct mr_stats_ingress rig_stats(struct rig *r, const char *interface, const char *pipeline)
+{
+	struct mr_stats_ingress s;
+	mr_stats_ingress_sum(r->sh.stats, mr_stats_ingress_id(r->sh.stats, interface, pipeline), &s);
+	return s;
+}
+
+uint64_t rig_dropped(struct rig *r, const char *interface, const char *pipeline, const char *reason)
+{
+	struct mr_stats_ingress s = rig_stats(r, interface, pipeline);
+	for (unsigned i = 0; i < MR_REASON_CNT; i++) {
+		const char *name = mr_stats_reason_name(r->sh.stats, i);
+		if (name && !strcmp(name, reason))
+			return s.dropped[i];
+	}
+	CHECK(false, "no reason is called %s", reason);
+	return 0;
+}
+
+uint64_t rig_counter(struct rig *r, const char *name)
+{
+	return mr_stats_counter_sum(r->sh.stats, mr_stats_counter_id(r->sh.stats, name)).packets;
+}
+
+bool rig_adds_up(struct rig *r)
+{
+	struct mr_frames_census census;
+	bool ok = true;
+	for (unsigned id = 1; id < MR_STATS_INGRESS; id++) {
+		struct mr_stats_ingress s;
+		uint64_t out = 0;
+		if (!mr_stats_ingress_interface(r->sh.stats, id))
+			continue;
+		mr_stats_ingress_sum(r->sh.stats, id, &s);
+		for (unsigned i = 0; i < MR_REASON_CNT; i++)
+			out += s.dropped[i];
+		out += s.forwarded.packets + s.kernel.packets;
+		if (out == s.received.packets)
+			continue;
+		fprintf(stderr, "%s/%s: received %llu, outcomes %llu\n", mr_stats_ingress_interface(r->sh.stats, id),
+			mr_stats_ingress_pipeline(r->sh.stats, id), (unsigned long long)s.received.packets,
+			(unsigned long long)out);
+		ok = false;
+	}
+	mr_frames_count(r->sh.frames, &census);
+	if (census.by_owner_cnt[MR_OWNER_POOL] == census.total_cnt)
+		return ok;
+	fprintf(stderr, "%u of %u frames are in the pool\n", census.by_owner_cnt[MR_OWNER_POOL], census.total_cnt);
+	return false;
+}
