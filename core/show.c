@@ -186,11 +186,14 @@ static json_t *answer_show(struct mr_runtime *rt, const json_t *request, struct 
 	return NULL;
 }
 
-static json_t *answer_reload(struct mr_runtime *rt, const json_t *request, struct mr_error *e)
+static json_t *answer_reload(struct mr_runtime *rt, const json_t *request, bool *failed, struct mr_error *e)
 {
 	const char *path;
-	if (check_keys(request, "verb path", e) || mr_show_get_string(request, "path", &path, e) ||
-		mr_runtime_reload(rt, path, e))
+	if (check_keys(request, "verb path", e) || mr_show_get_string(request, "path", &path, e))
+		return NULL;
+	int err = mr_runtime_reload(rt, path, e);
+	*failed = err && err != -EINVAL;
+	if (err)
 		return NULL;
 	return envelope(rt, "reload",
 		json_pack("{s:o, s:o}", "path", mr_show_text(rt->opt.path), "outcome", mr_show_text(rt->last_reload)));
@@ -205,13 +208,12 @@ static json_t *answer_version(struct mr_runtime *rt, const json_t *request, stru
 			MR_ABI_VERSION));
 }
 
-json_t *mr_show_answer(void *runtime, const char *verb, const json_t *request, struct mr_error *e)
+static json_t *answer(struct mr_runtime *rt, const char *verb, const json_t *request, bool *failed, struct mr_error *e)
 {
-	struct mr_runtime *rt = runtime;
 	if (!strcmp(verb, "show"))
 		return answer_show(rt, request, e);
 	if (!strcmp(verb, "reload"))
-		return answer_reload(rt, request, e);
+		return answer_reload(rt, request, failed, e);
 	if (!strcmp(verb, "version"))
 		return answer_version(rt, request, e);
 	if (!strcmp(verb, "explain")) {
@@ -227,4 +229,14 @@ json_t *mr_show_answer(void *runtime, const char *verb, const json_t *request, s
 	mr_error_set(e, -EINVAL,
 		"the control socket has no verb '%s'; it has show, reload, explain, flows-delete and version", verb);
 	return NULL;
+}
+
+/* What the asker did wrong is told apart from what went wrong here: the command line ends with another exit code. */
+json_t *mr_show_answer(void *runtime, const char *verb, const json_t *request, struct mr_error *e)
+{
+	bool failed = false;
+	json_t *a = answer(runtime, verb, request, &failed, e);
+	if (a || failed || !e->text[0])
+		return a;
+	return json_pack("{s:o, s:b}", "error", mr_show_text(e->text), "misuse", 1);
 }

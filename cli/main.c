@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cli/cli.h"
+
+#define FLOW_FILTERS                                                                      \
+	{ "addr", "PREFIX", "flows with an address in this prefix, at either end" },      \
+		{ "port", "N", "flows with this port, at either end" },                   \
+		{ "proto", "NAME", "tcp, udp, icmp, icmp6, gre, esp, sctp or a number" }, \
+		{ "state", "STATE", "new, established, closing or closed" },              \
+		{ "pipeline", "NAME", "flows that began in this pipeline" },              \
+	{                                                                                 \
+		"interface", "NAME", "flows that began on this interface"                 \
+	}
+
+static const struct mr_cli_option show_options[] = {
+	FLOW_FILTERS,
+	{ "limit", "N", "show no more flows than this (default 100, at most 10000)" },
+	{ "all", NULL, "drops: also reasons that never happened" },
+	{ NULL, NULL, NULL },
+};
+
+static const struct mr_cli_option flows_options[] = {
+	FLOW_FILTERS,
+	{ "all", NULL, "every flow (when no filter is given)" },
+	{ NULL, NULL, NULL },
+};
+
+static const struct mr_cli_option top_options[] = {
+	{ "interval", "TIME", "time between two lines of the table (default 1s)" },
+	{ "count", "N", "end after N refreshes" },
+	{ NULL, NULL, NULL },
+};
+
+static const struct mr_cli_option explain_options[] = {
+	{ "in", "INTERFACE", "where the packet comes in" },
+	{ "frame", "HEX", "a whole Ethernet frame instead of the written packet" },
+	{ NULL, NULL, NULL },
+};
+
+static const struct mr_cli_option help_options[] = {
+	{ "markdown", NULL, "help config: the whole reference as markdown" },
+	{ "schema", NULL, "help config: a JSON schema for editors" },
+	{ NULL, NULL, NULL },
+};
+
+const struct mr_cli_verb mr_cli_verbs[] = {
+	{ "run", "FILE", "forward packets as FILE says, in the foreground",
+		"Writes the line `ready` to stderr (and tells systemd) when traffic flows.  SIGINT and SIGTERM end it "
+		"cleanly with exit\n"
+		"code 0, SIGHUP reads FILE again.",
+		NULL, 1, 1, mr_verb_run },
+	{ "check", "FILE", "validate FILE and show what would be done, touching nothing", NULL, NULL, 1, 1,
+		mr_verb_check },
+	{ "show", "[interfaces | pipelines | stages | flows | drops | frames | workers | config]",
+		"what a running instance does and counts",
+		"Without a word: a summary.  Counters never go back while the instance runs.", show_options, 0, 1,
+		mr_verb_show },
+	{ "top", "", "a refreshing table of rates: received, forwarded, to the kernel, dropped and why",
+		"Plain lines when stdout is no terminal; with --json one object a line.", top_options, 0, 0,
+		mr_verb_top },
+	{ "reload", "[FILE]", "swap to FILE (or read the same file again); a bad file changes nothing",
+		"Returns when the new configuration is in force, with its generation.", NULL, 0, 1, mr_verb_reload },
+	{ "explain", "--in INTERFACE PACKET", "what would happen to a packet and why, on the real tables",
+		"PACKET: PROTO SOURCE > DESTINATION [OPTION VALUE]...  Quote the '>' or write 'to'.\n"
+		"  PROTO    tcp udp sctp icmp icmp6 gre esp, or a number\n"
+		"  SOURCE   10.0.0.1:1234, [2001:db8::1]:80, 10.0.0.1 (protocols without ports)\n"
+		"  OPTION   length BYTES, flags syn,ack (default syn), dscp N, ttl N, vlan N, fragment first|later,\n"
+		"           type N, code N, id N (icmp)\n"
+		"or: ethertype N [vlan N] [length BYTES]\n"
+		"\n"
+		"  millrace explain --in wan tcp 192.0.2.1:1234 to 10.0.0.2:80 flags ack",
+		explain_options, 0, MR_CLI_ARGS, mr_verb_explain },
+	{ "flows", "delete [FILTER]...", "end flows: the next packet of each is decided anew",
+		"Needs at least one filter, or --all.  To see flows: millrace show flows", flows_options, 1, 1,
+		mr_verb_flows },
+	{ "version", "", "say the version of this program, or with --name of that instance", NULL, NULL, 0, 0,
+		mr_verb_version },
+	{ "help", "[VERB | config [TOPIC]]", "explain a verb, or a part of the configuration",
+		"  millrace help config                       everything that can be configured\n"
+		"  millrace help config interfaces.mode       one key",
+		help_options, 0, 2, mr_verb_help },
+	{ NULL, NULL, NULL, NULL, NULL, 0, 0, NULL },
+};
+
+int main(int argc, char **argv)
+{
+	struct mr_cli c;
+	struct mr_error e = { "" };
+	if (argc < 2) {
+		static const struct mr_cli help = { 0 };
+		c = help;
+		mr_verb_help(&c);
+		return MR_EXIT_MISUSE;
+	}
+	if (mr_args_parse(argc - 1, argv + 1, mr_cli_verbs, &c, &e))
+		return mr_ask_fail(MR_EXIT_MISUSE, &e);
+	return c.verb->run(&c);
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define TIMEOUT_MS 20000 /* a walk over millions of flows takes a while */
+
+static const char *const topics[] = { "interfaces", "pipelines", "stages", "flows", "drops", "frames", "workers",
+	"config" };
+
+static int check_topic(const char *what, struct mr_error *e)
+{
+	const char *best = NULL;
+	for (unsigned i = 0; i < sizeof(topics) / sizeof(topics[0]); i++) {
+		if (!strcmp(what, topics[i]))
+			return 0;
+		mr_suggest_consider(what, topics[i], &best);
+	}
+	if (best)
+		return mr_error_set(e, -EINVAL, "there is no '%s' to show; did you mean '%s'?", what, best);
+	return mr_error_set(e, -EINVAL,
+		"there is no '%s' to show; there are interfaces, pipelines, stages, flows, drops, frames, workers and "
+		"config",
+		what);
+}
+
+/* Options that the topic does not have are a mistake, not to be passed over. */
+static int check_options(const struct mr_cli *c, const char *what, struct mr_error *e)
+{
+	for (unsigned i = 0; c->verb->options[i].name; i++) {
+		const char *name = c->verb->options[i].name;
+		const char *of = strcmp(name, "all") ? "flows" : "drops";
+		if (c->value[i] && (!what || strcmp(what, of)))
+			return mr_error_set(e, -EINVAL, "--%s belongs to: millrace show %s", name, of);
+	}
+	return 0;
+}
+
+static int fill_request(const struct mr_cli *c, json_t *request, struct mr_error *e)
+{
+	uint64_t limit;
+	const char *v = mr_args_value(c, "limit");
+	if (v) {
+		int err = mr_args_number("--limit", v, 0, 10000, &limit, e);
+		if (err)
+			return err;
+		json_object_set_new(request, "limit", json_integer((json_int_t)limit));
+	}
+	if (mr_args_value(c, "all"))
+		json_object_set_new(request, "all", json_true());
+	return mr_ask_filters(c, request, e);
+}
+
+int mr_verb_show(const struct mr_cli *c)
+{
+	struct mr_error e = { "" };
+	const char *what = c->arg[0];
+	json_t *answer = NULL;
+	if ((what && check_topic(what, &e)) || check_options(c, what, &e))
+		return mr_ask_fail(MR_EXIT_MISUSE, &e);
+	json_t *request = mr_ask_request("show", what);
+	if (fill_request(c, request, &e)) {
+		json_decref(request);
+		return mr_ask_fail(MR_EXIT_MISUSE, &e);
+	}
+	int code = mr_ask_instance(c, request, TIMEOUT_MS, &answer);
+	if (code)
+		return code;
+	if (c->json)
+		code = mr_ask_write_json(answer);
+	else
+		mr_text_show(what, answer, stdout);
+	json_decref(answer);
+	return code;
+}
