@@ -92,10 +92,10 @@ class Process:
         with open(self.log, errors="replace") as f:
             return f.read()
 
-    def wait_for(self, line, timeout_s=15):
-        """Until a line of the output contains the text."""
+    def wait_for(self, line, timeout_s=15, whole=False):
+        """Until the output contains the text, or has it as a whole line."""
         end = time.monotonic() + timeout_s
-        while line not in self.text():
+        while line not in (self.text().splitlines() if whole else self.text()):
             if self.child.poll() is not None:
                 raise Failed("%s ended with %d before it said '%s':\n%s" % (self.name, self.child.returncode, line, self.text()[-2000:]))
             if time.monotonic() > end:
@@ -239,7 +239,7 @@ class Bed:
         m = self.spawn(space, list(wrap) + [find_millrace(), "--name", instance, "run", config], name="millrace")
         m.instance = instance
         m.space = space
-        return m.wait_for("ready", timeout_s)
+        return m.wait_for("ready", timeout_s, whole=True)
 
     def ask(self, m, *words):
         """A read from a running instance: the parsed JSON envelope."""

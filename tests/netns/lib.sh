@@ -143,7 +143,7 @@ spawn() {
 	bed_pids="$spawned $bed_pids"
 }
 
-# wait_line LOG TEXT [SECONDS]
+# wait_line LOG PATTERN [SECONDS]
 wait_line() {
 	bed_i=0
 	while ! grep -q -- "$2" "$bed_dir/$1" 2>/dev/null; do
@@ -173,7 +173,7 @@ millrace_start() {
 	fi
 	[ -x "$MILLRACE" ] || skip_all "no millrace program at $MILLRACE"
 	spawn "$1" "millrace-$1.log" "$MILLRACE" --name "${3:-$bed_prefix-$1}" run "$bed_config"
-	wait_line "millrace-$1.log" ready 20 && return 0
+	wait_line "millrace-$1.log" '^ready$' 20 && return 0
 	echo "# millrace did not become ready:"
 	sed 's/^/# /' "$bed_dir/millrace-$1.log"
 	return 1
