@@ -352,7 +352,11 @@ int mr_flows_free(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint32_
 	head->freed_ms[way] = now_ms ? now_ms : 1;
 	if (first != bucket) {
 		struct mr_bucket_head *h = (struct mr_bucket_head *)first;
-		__atomic_store_n(&h->spill, h->spill - 1, __ATOMIC_RELEASE);
+		uint32_t spill =
+			h->spill - (ref & MR_FLOW_REF_OVERFLOW ? MR_FLOW_SPILL_OVERFLOW : MR_FLOW_SPILL_SECOND);
+		__atomic_store_n(&h->spill, spill, __ATOMIC_RELEASE);
+		if (!spill)
+			__atomic_store_n(&h->spilled, 0, __ATOMIC_RELEASE);
 	}
 	if (ref & MR_FLOW_REF_OVERFLOW)
 		__atomic_fetch_sub(&t->side[s == &t->side[1]].overflow_live, 1, __ATOMIC_RELAXED);

@@ -64,46 +64,77 @@ static int find_in(const struct mr_flow_side *s, uint8_t *bucket, const struct i
 	return -1;
 }
 
-/* Looks for the key where it may be; every bucket looked at is locked.  Returns its way and *bucket, or -1. */
-static int find_locked(const struct mr_flow_side *s, const struct item *it, uint8_t **bucket)
+/* How far one looks, and what is locked for it: each step only when the one before does not do. */
+enum reach { PRIMARY, SECONDARY, OVERFLOW };
+
+/* Whether the key may live outside of its locked primary bucket. */
+static bool may_spill(const struct mr_flow_side *s, const struct item *it)
 {
-	*bucket = mr_flow_primary_of(s, it->hash);
-	int way = find_in(s, *bucket, it);
-	if (way >= 0 || !__atomic_load_n(&((struct mr_bucket_head *)*bucket)->spill, __ATOMIC_RELAXED))
-		return way;
-	*bucket = mr_flow_secondary_of(s, it->hash);
-	way = find_in(s, *bucket, it);
-	for (unsigned i = 0; way < 0 && i < 2; i++) {
-		*bucket = mr_flow_overflow_at(s, it->hash, i);
-		way = find_in(s, *bucket, it);
-	}
-	return way;
+	const struct mr_bucket_head *h = (const struct mr_bucket_head *)mr_flow_primary_of(s, it->hash);
+
+	return __atomic_load_n(&h->spilled, __ATOMIC_RELAXED) & mr_flow_spill_bit(it->hash);
 }
 
-/* Chooses a place among the locked buckets. */
-static bool choose(const struct mr_flow_side *s, struct item *it, const struct item *other, uint32_t now_ms)
+static bool may_overflow(const struct mr_flow_side *s, const struct item *it)
 {
-	uint8_t *first = mr_flow_primary_of(s, it->hash), *second = mr_flow_secondary_of(s, it->hash);
-	unsigned way1 = 0, way2 = 0;
-	unsigned left1 = ways_usable(first, other, now_ms, &way1);
-	unsigned left2 = ways_usable(second, other, now_ms, &way2);
+	const struct mr_bucket_head *h = (const struct mr_bucket_head *)mr_flow_primary_of(s, it->hash);
 
-	if (left1 > MR_FLOW_WAYS - WAYS_FIRST || (left1 && left1 >= left2)) {
-		it->bucket = first;
-		it->way = way1;
-		return true;
+	return may_spill(s, it) && h->spill >= MR_FLOW_SPILL_OVERFLOW;
+}
+
+/* Looks for the key where it may be, as far as is locked.  1 found (bucket and way set), 0 not there, -EAGAIN look further. */
+static int find_locked(const struct mr_flow_side *s, struct item *it, enum reach reach)
+{
+	it->bucket = mr_flow_primary_of(s, it->hash);
+	int way = find_in(s, it->bucket, it);
+	if (way < 0 && may_spill(s, it)) {
+		if (reach < SECONDARY)
+			return -EAGAIN;
+		it->bucket = mr_flow_secondary_of(s, it->hash);
+		way = find_in(s, it->bucket, it);
+		for (unsigned i = 0; way < 0 && i < 2 && may_overflow(s, it); i++) {
+			if (reach < OVERFLOW)
+				return -EAGAIN;
+			it->bucket = mr_flow_overflow_at(s, it->hash, i);
+			way = find_in(s, it->bucket, it);
+		}
 	}
+	if (way < 0)
+		return 0;
+	it->way = (unsigned)way;
+	return 1;
+}
+
+/* Chooses a place among the locked buckets.  0; -EAGAIN when others must be asked; -ENOSPC. */
+static int choose(
+	const struct mr_flow_side *s, struct item *it, const struct item *other, enum reach reach, uint32_t now_ms)
+{
+	unsigned way2 = 0;
+
+	it->bucket = mr_flow_primary_of(s, it->hash);
+	unsigned left1 = ways_usable(it->bucket, other, now_ms, &it->way);
+	if (left1 > MR_FLOW_WAYS - WAYS_FIRST)
+		return 0;
+	if (reach < SECONDARY)
+		return -EAGAIN;
+	unsigned left2 = ways_usable(mr_flow_secondary_of(s, it->hash), other, now_ms, &way2);
+	if (left1 && left1 >= left2)
+		return 0;
 	it->spills = true;
-	it->bucket = second;
+	it->bucket = mr_flow_secondary_of(s, it->hash);
 	it->way = way2;
-	for (unsigned i = 0; !left2 && i < 2; i++) {
-		it->overflow = true;
+	if (left2)
+		return 0;
+	if (reach < OVERFLOW)
+		return -EAGAIN;
+	it->overflow = true;
+	for (unsigned i = 0; i < 2; i++) {
 		it->bucket = mr_flow_overflow_at(s, it->hash, i);
-		left2 = ways_usable(it->bucket, other, now_ms, &it->way);
+		if (ways_usable(it->bucket, other, now_ms, &it->way))
+			return 0;
 	}
-	if (!left2)
-		it->bucket = NULL;
-	return left2 != 0;
+	it->bucket = NULL;
+	return -ENOSPC;
 }
 
 /* Writes a record where nobody looks yet: odd, words, even.  Release stores, as their readers acquire. */
@@ -140,7 +171,9 @@ static void publish(struct mr_flow_side *s, const struct item *it)
 
 	if (it->spills) {
 		struct mr_bucket_head *first = (struct mr_bucket_head *)mr_flow_primary_of(s, it->hash);
-		__atomic_store_n(&first->spill, first->spill + 1, __ATOMIC_RELEASE);
+		uint32_t spill = first->spill + (it->overflow ? MR_FLOW_SPILL_OVERFLOW : MR_FLOW_SPILL_SECOND);
+		__atomic_store_n(&first->spill, spill, __ATOMIC_RELEASE);
+		__atomic_store_n(&first->spilled, first->spilled | mr_flow_spill_bit(it->hash), __ATOMIC_RELEASE);
 	}
 	if (it->overflow)
 		__atomic_fetch_add(&s->overflow_live, 1, __ATOMIC_RELAXED);
@@ -148,45 +181,47 @@ static void publish(struct mr_flow_side *s, const struct item *it)
 	__atomic_store_n(&h->tag[it->way], mr_flow_tag(it->hash), __ATOMIC_RELEASE);
 }
 
-/* Finds or places all items under the locks held.  0, -EEXIST with *at naming it, -ENOSPC; with `primary_only`, -EAGAIN when other
+/* Finds or places all items under the locks held.  0; -EEXIST with *at naming it and *holder its session; -ENOSPC; -EAGAIN when other
  * buckets must be looked at. */
-static int place(const struct mr_flows *t, const struct mr_flow_side *s, struct item *it, unsigned n, bool primary_only,
+static int place(const struct mr_flows *t, const struct mr_flow_side *s, struct item *it, unsigned n, enum reach reach,
 	uint32_t now_ms, mr_flow_ref *at, uint32_t *holder)
 {
 	bool again = false;
 
 	for (unsigned i = 0; i < n; i++) {
-		const struct item *other = i ? &it[0] : NULL;
-		uint8_t *bucket = mr_flow_primary_of(s, it[i].hash);
-		if (primary_only) {
-			struct mr_bucket_head *h = (struct mr_bucket_head *)bucket;
-			unsigned left = ways_usable(bucket, other, now_ms, &it[i].way);
-			int way = find_in(s, bucket, &it[i]);
-			it[i].bucket = bucket;
-			if (way < 0) {
-				again |= h->spill || left <= MR_FLOW_WAYS - WAYS_FIRST;
-				continue;
-			}
-			it[i].way = (unsigned)way;
-		} else {
-			int way = find_locked(s, &it[i], &bucket);
-			if (way < 0)
-				continue;
-			it[i].bucket = bucket;
-			it[i].way = (unsigned)way;
+		int is = find_locked(s, &it[i], reach);
+		if (is == 1) {
+			uint8_t *record = mr_flow_record_of(s, it[i].bucket, it[i].way);
+			*at = mr_flow_ref_of(t, s, it[i].bucket, it[i].way);
+			*holder = __atomic_load_n(&mr_flow_state_of(s, record)->session, __ATOMIC_RELAXED);
+			return -EEXIST;
 		}
-		*at = mr_flow_ref_of(t, s, it[i].bucket, it[i].way);
-		*holder = __atomic_load_n(
-			&mr_flow_state_of(s, mr_flow_record_of(s, it[i].bucket, it[i].way))->session, __ATOMIC_RELAXED);
-		return -EEXIST;
+		again |= is == -EAGAIN;
 	}
-	if (primary_only)
-		return again ? -EAGAIN : 0;
+	if (again)
+		return -EAGAIN;
 	for (unsigned i = 0; i < n; i++) {
-		if (!choose(s, &it[i], i ? &it[0] : NULL, now_ms))
-			return -ENOSPC;
+		it[i].spills = it[i].overflow = false;
+		int err = choose(s, &it[i], i ? &it[0] : NULL, reach, now_ms);
+		if (err)
+			return err;
 	}
 	return 0;
+}
+
+static void lock_for(
+	const struct mr_flow_side *s, const struct item *it, unsigned n, enum reach reach, struct mr_flow_lockset *l)
+{
+	for (unsigned i = 0; i < n; i++) {
+		mr_flow_lockset_add(l, mr_flow_primary_of(s, it[i].hash));
+		if (reach >= SECONDARY)
+			mr_flow_lockset_add(l, mr_flow_secondary_of(s, it[i].hash));
+		if (reach >= OVERFLOW) {
+			mr_flow_lockset_add(l, mr_flow_overflow_at(s, it[i].hash, 0));
+			mr_flow_lockset_add(l, mr_flow_overflow_at(s, it[i].hash, 1));
+		}
+	}
+	mr_flow_lockset_lock(l);
 }
 
 /* Inserts one or two records, all or none.  The references are stored before the records can be found. */
@@ -195,24 +230,14 @@ static int insert(struct mr_flows *t, struct mr_flow_side *s, struct item *it, u
 {
 	struct mr_flow_lockset l = { .cnt = 0 };
 	mr_flow_ref at = MR_FLOW_NONE;
+	int err = -EAGAIN;
 
 	if (!s->bucket_cnt)
 		return -ENOSPC;
-	for (unsigned i = 0; i < n; i++)
-		mr_flow_lockset_add(&l, mr_flow_primary_of(s, it[i].hash));
-	mr_flow_lockset_lock(&l);
-	int err = place(t, s, it, n, true, now_ms, &at, holder);
-	if (err == -EAGAIN) {
+	for (enum reach reach = PRIMARY; err == -EAGAIN; reach++) {
 		mr_flow_lockset_unlock(&l);
-		for (unsigned i = 0; i < n; i++) {
-			it[i].bucket = NULL;
-			mr_flow_lockset_add(&l, mr_flow_primary_of(s, it[i].hash));
-			mr_flow_lockset_add(&l, mr_flow_secondary_of(s, it[i].hash));
-			mr_flow_lockset_add(&l, mr_flow_overflow_at(s, it[i].hash, 0));
-			mr_flow_lockset_add(&l, mr_flow_overflow_at(s, it[i].hash, 1));
-		}
-		mr_flow_lockset_lock(&l);
-		err = place(t, s, it, n, false, now_ms, &at, holder);
+		lock_for(s, it, n, reach, &l);
+		err = place(t, s, it, n, reach, now_ms, &at, holder);
 	}
 	for (unsigned i = 0; !err && i < n; i++) {
 		__atomic_store_n(&ref[i], mr_flow_ref_of(t, s, it[i].bucket, it[i].way), __ATOMIC_RELAXED);

@@ -10,7 +10,8 @@
 struct spilled {
 	const uint8_t *bucket;
 	uint32_t found;
-	uint32_t idx;
+	uint16_t idx;
+	bool overflow; /* some live in the overflow */
 };
 
 static inline __attribute__((always_inline)) const uint8_t *record_at(
@@ -59,7 +60,6 @@ static inline __attribute__((always_inline)) uint64_t lookup_spilled(const struc
 	size_t key_bytes, const uint64_t *hash, struct spilled *sp, unsigned n, const void **rec, void *copy,
 	size_t state_offset, size_t record_bytes)
 {
-	bool overflow = __atomic_load_n(&s->overflow_live, __ATOMIC_RELAXED) != 0;
 	uint64_t hits = 0;
 
 	for (unsigned j = 0; j < n; j++) {
@@ -73,7 +73,7 @@ static inline __attribute__((always_inline)) uint64_t lookup_spilled(const struc
 		void *c = copy_at(copy, i, record_bytes);
 		const uint8_t *r = verify(sp[j].bucket, sp[j].found, k, key_bytes, state_offset, record_bytes, c);
 
-		if (!r && overflow)
+		if (!r && sp[j].overflow)
 			r = in_overflow(s, hash[i], k, key_bytes, state_offset, record_bytes, c);
 		rec[i] = r;
 		hits |= (uint64_t)(r != NULL) << i;
@@ -112,10 +112,12 @@ static inline __attribute__((always_inline)) uint64_t lookup(const struct mr_flo
 
 		rec[i] = r;
 		hits |= (uint64_t)(r != NULL) << i;
-		if (!r && __atomic_load_n(&((const struct mr_bucket_head *)bucket[i])->spill, __ATOMIC_ACQUIRE)) {
+		const struct mr_bucket_head *h = (const struct mr_bucket_head *)bucket[i];
+		if (!r && (__atomic_load_n(&h->spilled, __ATOMIC_ACQUIRE) & mr_flow_spill_bit(hash[i]))) {
 			uint32_t second = mr_flow_bucket_secondary(hash[i], s->bucket_cnt);
 			sp[sp_cnt].bucket = s->base + second * bucket_bytes;
-			sp[sp_cnt].idx = i;
+			sp[sp_cnt].idx = (uint16_t)i;
+			sp[sp_cnt].overflow = __atomic_load_n(&h->spill, __ATOMIC_RELAXED) >= MR_FLOW_SPILL_OVERFLOW;
 			__builtin_prefetch(sp[sp_cnt++].bucket);
 		}
 	}

@@ -34,6 +34,10 @@
 #define MR_FLOW_REF_OVERFLOW (1u << 30)
 #define MR_FLOW_REF_MASK     (MR_FLOW_REF_OVERFLOW - 1)
 
+/* What a key that is not in its primary bucket adds to that bucket's spill. */
+#define MR_FLOW_SPILL_SECOND   1u
+#define MR_FLOW_SPILL_OVERFLOW 0x10000u
+
 /* How often a reader looks again at a record that is being written; after that it counts as not found (core/flow.h). */
 #define MR_FLOW_READ_TRIES 64
 

@@ -131,7 +131,8 @@ struct mr_bucket_head {
 	__u32 lock;              /* writers only: 0 free, 1 held */
 	__u32 spill; /* keys whose primary bucket is this one and that live elsewhere; 0: a miss ends here */
 	__u32 freed_ms[MR_FLOW_WAYS]; /* when a free slot was freed (quarantine); 0 = never used */
-	__u8 reserved[8];
+	__u64 spilled; /* bit mr_flow_spill_bit(hash) of each of those keys; set early, cleared when spill is 0: a key whose bit
+			  is not set lives nowhere else */
 };
 
 _Static_assert(sizeof(struct mr_bucket_head) == 64, "bucket head is one cache line");
@@ -260,9 +261,16 @@ static __always_inline __u16 mr_flow_tag(__u64 hash)
 	return tag ? tag : 1;
 }
 
+/* The bit of a key in its primary bucket's `spilled`. */
+static __always_inline __u64 mr_flow_spill_bit(__u64 hash)
+{
+	return 1ULL << ((hash >> 16) & 63);
+}
+
 /*
  * The two buckets a key may live in, of bucket_cnt >= 2 (any number: memory follows capacity, not the next power of
- * two).  They differ.  The second is needed only where the first one's head says spill.
+ * two).  They differ.  The second is looked at only where the first one's
+ * head has the key's bit in `spilled`.
  */
 static __always_inline __u32 mr_flow_bucket_primary(__u64 hash, __u32 bucket_cnt)
 {
