@@ -286,8 +286,14 @@ static inline void packet_damage(struct rng *r, struct packet *p)
 	uint32_t n = rng_below(r, 4), heads = p->len < 96 ? p->len : 96;
 	for (uint32_t i = 0; i < n; i++)
 		p->bytes[12 + rng_below(r, heads - 12)] = (uint8_t)rng_next(r);
-	if (rng_below(r, 2))
-		p->len = 1 + rng_below(r, p->len);
+	if (!rng_below(r, 2))
+		return;
+	p->len = 1 + rng_below(r, p->len);
+	/* Now and then the IP header agrees with the cut, so that what is behind it is what is short. */
+	if (p->tags <= 2 && rng_below(r, 2) && p->family == 4 && p->len >= p->l3_off + 20)
+		put16(p->bytes + p->l3_off + 2, p->len - p->l3_off);
+	if (p->tags <= 2 && rng_below(r, 2) && p->family == 6 && p->len >= p->l3_off + 40)
+		put16(p->bytes + p->l3_off + 4, p->len - p->l3_off - 40);
 }
 
 /* ---- rewrites for packets --------------------------------------------------------------------------------------- */
