@@ -138,7 +138,6 @@ static int program_attach(struct mr_handback *h, uint32_t target_ifindex, struct
 
 int mr_handback_open(const struct mr_handback_options *opt, struct mr_handback **out, struct mr_error *e)
 {
-	const uint32_t cookie[2] = { (uint32_t)opt->shim_cookie, (uint32_t)(opt->shim_cookie >> 32) };
 	struct mr_handback *h = calloc(1, sizeof(*h));
 	/* the shim and the tags come on top of what the device takes */
 	uint32_t mtu = opt->mtu + TAGS_BYTES + (uint32_t)sizeof(h->shim);
