@@ -128,7 +128,7 @@ static const struct mr_option set_table[] = { MR_OPT("type", MR_TYPE_ENUM, struc
 	MR_OPT("file", MR_TYPE_STRING, struct mr_config_set_raw, file,
 		.at_offset = offsetof(struct mr_config_set_raw, file_at),
 		.help = "file of one entry a line, # begins a comment; relative to the folder of this file"),
-	MR_OPT("entries", MR_TYPE_STRING_LIST, struct mr_config_set_raw, entries,
+	MR_OPT("entries", MR_TYPE_STRING_LIST, struct mr_config_set_raw, entries, .may_be_empty = true,
 		.seen_offset = offsetof(struct mr_config_set_raw, has_entries),
 		.help = "entries given here; together with those of the file"),
 	MR_OPT_END };
@@ -150,13 +150,15 @@ static const struct mr_option match_table[] = { MATCH("src", MR_TYPE_PREFIX_LIST
 	.table = match_table, .element_bytes = sizeof(struct mr_config_match), \
 	.at_offset = offsetof(struct mr_config_match, at)
 
-static const struct mr_option pipeline_table[] = { PIPELINE("from", MR_TYPE_STRING_LIST, from, .required = true,
+static const struct mr_option pipeline_table[] = { PIPELINE("from", MR_TYPE_STRING_LIST, from, .may_be_empty = true,
+							   .required = true,
 							   .help = "interfaces whose received packets it looks at"),
 	PIPELINE("match", MR_TYPE_LIST, match, .required = true, .values = match_words, MATCH_LIST,
 		.help = "which packets it takes: all, what its stages need (auto), or those that meet one entry of a "
 			"list"),
 	PIPELINE("except", MR_TYPE_LIST, except, MATCH_LIST, .help = "packets it leaves alone although they match"),
-	PIPELINE("stages", MR_TYPE_STRING_LIST, stages, .help = "names of the stages that decide, in order"),
+	PIPELINE("stages", MR_TYPE_STRING_LIST, stages, .may_be_empty = true,
+		.help = "names of the stages that decide, in order"),
 	PIPELINE("to", MR_TYPE_STRING, to, .required = true,
 		.at_offset = offsetof(struct mr_config_pipeline_raw, to_at),
 		.help = "where packets go: an interface, back (out where they came in, MACs swapped), kernel, or "
@@ -175,7 +177,7 @@ static const struct mr_option top_table[] = { TOP("version", MR_TYPE_UINT, versi
 		.help = "the packet memory"),
 	TOP("flows", MR_TYPE_OBJECT, flows, .table = flows_table, .element_bytes = sizeof(struct mr_config_flows),
 		.help = "the flow table"),
-	TOP("plugins", MR_TYPE_STRING_LIST, plugins,
+	TOP("plugins", MR_TYPE_STRING_LIST, plugins, .may_be_empty = true,
 		.help = "shared objects with stages of your own, loaded before the stages are made"),
 	TOP("interfaces", MR_TYPE_MAP, interfaces, .required = true, .table = interface_table,
 		.max = MR_MAX_INTERFACES - 1, .element_bytes = sizeof(struct mr_config_interface),

@@ -6,6 +6,7 @@
  */
 #include "core/config.h"
 #include "core/option.h"
+#include "core/value.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -36,11 +37,16 @@ static json_t *text_of(const struct mr_option *o)
 	return text;
 }
 
+/* To the reader every word is text; to an editor an unquoted true or no is a boolean. */
 static json_t *words_of(const char *const *values)
 {
 	json_t *list = json_array();
-	for (; *values; values++)
+	for (; *values; values++) {
+		bool truth;
 		json_array_append_new(list, json_string(*values));
+		if (mr_value_bool(*values, &truth))
+			json_array_append_new(list, json_boolean(truth));
+	}
 	return json_pack("{s:o}", "enum", list);
 }
 
@@ -111,7 +117,7 @@ static json_t *value_of(const struct mr_option *o)
 	case MR_TYPE_END:
 		return json_object();
 	default:
-		return one_or_list(text_or_number(), o->type != MR_TYPE_STRING_LIST);
+		return one_or_list(text_or_number(), !o->may_be_empty);
 	}
 }
 

@@ -287,7 +287,7 @@ static int read_strings(
 
 int mr_list_read(struct mr_reader *r, const struct mr_node *list, const struct mr_option *o, void *out)
 {
-	if (list->kind == MR_NODE_SEQUENCE && !list->child && o->type != MR_TYPE_STRING_LIST) {
+	if (list->kind == MR_NODE_SEQUENCE && !list->child && !o->may_be_empty) {
 		char want[256];
 		return mr_option_error(r, list->at, o->key,
 			"an empty list is not taken (leave the key out, or want %s)",

@@ -96,7 +96,7 @@ enum mr_option_type {
 	MR_TYPE_UINT_LIST,      /* struct mr_range_list; numbers and ranges within min..max */
 	MR_TYPE_TCP_FLAGS,      /* struct mr_tcp_flags; "syn", "syn/syn,ack" (set / of mask) */
 	MR_TYPE_CORES,          /* struct mr_range_list; "2-3" or [ 2, 4 ]; order kept, not merged */
-	MR_TYPE_STRING_LIST,    /* struct mr_string_list; scalar or sequence of scalars, which may be empty */
+	MR_TYPE_STRING_LIST,    /* struct mr_string_list; scalar or sequence of scalars */
 	MR_TYPE_OBJECT,         /* a struct inline at the offset, described by .table */
 	MR_TYPE_LIST,           /* struct mr_object_list of structs described by .table */
 	MR_TYPE_MAP,            /* as LIST, keyed: the key lands in the first member (const char *name) */
@@ -133,6 +133,7 @@ struct mr_option {
 	                                 * element; others: in the struct itself */
 	const char *help;   /* one line */
 	bool power_of_two;  /* UINT, BYTES */
+	bool may_be_empty;  /* lists of scalars: `[]` is taken; else refused, lest a forgotten condition hold always */
 };
 
 #define MR_OPT(k, t, s, m, ...)                                                \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_config.c - whole files: every bad one with its sentence, good ones with their values, the committed pages. */
+/* test_config.c - whole files: every bad one with its sentence, good ones with their values. */
 #include "core/config_read.h"
 #include "core/node.h"
 #include "core/value.h"
@@ -349,21 +349,6 @@ static char *printed(int (*fn)(FILE *, const struct mr_config_stage_type *, unsi
 	cr_assert_eq(fn(f, types, cnt), 0);
 	fclose(f);
 	return text;
-}
-
-static void expect_committed(const char *path, char *text)
-{
-	size_t bytes;
-	char *committed = slurp(path, &bytes);
-	cr_expect(strcmp(committed, text) == 0, "%s is not what the program writes", path);
-	free(committed);
-	free(text);
-}
-
-Test(config, committed_pages_are_what_the_program_writes)
-{
-	expect_committed(MR_TEST_FOLDER "/../../docs/configuration.md", printed(mr_config_reference, NULL, 0));
-	expect_committed(MR_TEST_FOLDER "/../../docs/millrace.schema.json", printed(mr_config_schema, NULL, 0));
 }
 
 Test(config, pages_tell_of_stages)

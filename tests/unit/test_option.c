@@ -335,6 +335,8 @@ Test(option, sentences)
 		{ "rules: [ {}, {}, {}, {} ]", "s.rules: 4 entries are too many (want at most 3)" },
 		{ "pools: { w1: { weight: x } }", "s.pools.w1.weight: 'x' is not a number (want a number)" },
 		{ "pools: { w.1: {} }", "s.pools: 'w.1' is not a name (want letters, digits, - and _, at most 32)" },
+		{ "texts: []",
+			"s.texts: an empty list is not taken (leave the key out, or want a text or a list of texts)" },
 		{ "texts: [ [ a ] ]", "s.texts: a list is not a text (want a text or a list of texts)" },
 		{ "text: \"\\n\\e[1m\\u00e9\", flag: x", "s.flag: 'x' is not a yes or no (want true or false)" },
 		{ "name: \"\\n\\e[1m\\u00e9\"",
