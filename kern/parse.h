@@ -316,6 +316,10 @@ static __always_inline int mr_parse_ext(const void *data, const void *data_end, 
 	__u32 off = o->l3_off + 40;
 	__u32 end = o->l3_off + o->l3_len;
 	int seen = 0; /* a fragment header; a second one, even behind an atomic one, nobody sends in earnest */
+	/* Unrolled for BPF: Linux 6.1 refuses a loop whose way back is not a jump ("back-edge"), and clang may lay it out so. */
+#if MR_BPF
+#pragma clang loop unroll(full)
+#endif
 	for (int i = 0; i <= MR_PARSE_EXT_MAX; i++) {
 		if (next != MR_IP_HOPOPTS && next != MR_IP_ROUTING && next != MR_IP_FRAGMENT && next != MR_IP_DSTOPTS) {
 			o->l4_off = off;
