@@ -51,6 +51,8 @@ class Initramfs:
         path = self.place(path)
         if path in self.entries:
             return
+        if not os.path.lexists(path):  # a link to nothing
+            return
         self.folder(os.path.dirname(path))
         info = os.lstat(path)
         if stat.S_ISLNK(info.st_mode):
@@ -63,7 +65,7 @@ class Initramfs:
         """A file and, when it is linked, its libraries."""
         self.file(path)
         real = os.path.realpath(path)
-        if real in self.asked:
+        if real in self.asked or not os.path.isfile(real):
             return
         self.asked.add(real)
         with open(real, "rb") as f:

@@ -73,7 +73,7 @@ class Machine:
                 + " ".join([self.suite] + self.arguments),
                 "-device", "virtio-rng-pci", "-qmp", "unix:%s,server=on,wait=off" % self.path("qmp")]
         argv += console
-        if self.suite in ("zerocopy", "shell"):
+        if self.suite in ("zerocopy", "shell", "command"):
             for dev, hub in HUBS.items():
                 # A port of its own for each, so that it can be pulled.
                 argv += ["-device", "pcie-root-port,id=port-%s,chassis=%d" % (dev, len(argv))]
@@ -92,7 +92,7 @@ class Machine:
         return os.path.join(self.folder, name)
 
     def start(self, console, **kw):
-        if self.suite in ("zerocopy", "shell"):
+        if self.suite in ("zerocopy", "shell", "command"):
             taps = Taps()
             why = taps.make()
             self.taps = taps if not why else None
