@@ -32,7 +32,6 @@ struct mr_runtime_interface {
 	struct mr_interface *open;         /* NULL = absent */
 	struct mr_handback *handback;
 	bool is_file;
-	bool wanted;                       /* part of the configuration in force */
 	uint64_t opened_cnt;               /* times it was opened */
 	char absent_why[256];              /* why it is not open */
 	uint64_t retry_at_ms;

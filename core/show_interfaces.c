@@ -101,8 +101,6 @@ static int put_steer(json_t *o, const struct mr_steer *s)
 
 static const char *state_name(const struct mr_runtime_interface *ri)
 {
-	if (!ri->wanted)
-		return "removed"; /* by a reload; its totals stay */
 	if (!ri->open)
 		return "absent";
 	return ri->link_down ? "down" : "up";
