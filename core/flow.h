@@ -65,7 +65,8 @@ uint64_t mr_flows_lookup6(const struct mr_flows *t, const struct mr_key6 *key, c
                           struct mr_flow6 **rec, struct mr_flow6 *copy);
 
 /*
- * Inserts a record for key with the given state and rewrite (st->seq is ignored).  0 and *ref; -EEXIST and *ref of the one that
+ * Inserts a record for key with the given state and rewrite (st->seq is ignored).  `hash` is the key's under mr_flows_seed(): freeing
+ * computes it again.  0 and *ref; -EEXIST and *ref of the one that
  * is there; -ENOSPC when both buckets and the overflow are full.  Threads: any.
  */
 int mr_flows_insert4(struct mr_flows *t, const struct mr_key4 *key, uint64_t hash, const struct mr_rewrite4 *rw,

@@ -19,16 +19,13 @@ struct item {
 	bool overflow; /* in the overflow */
 };
 
-/* A way that may be used: free, and longer so than any reader may still hold it.  Clocks of two workers differ by a little, so a
- * slot freed "in the future" is quarantined too. */
+/* A free way that may be used: free longer than any reader may still hold it.  Clocks of two workers differ by a little, so a slot
+ * freed "in the future" is quarantined too. */
 static bool way_usable(const struct mr_bucket_head *h, unsigned way, uint32_t now_ms)
 {
-	if (__atomic_load_n(&h->tag[way], __ATOMIC_RELAXED))
-		return false;
-	if (!h->freed_ms[way])
-		return true;
 	uint32_t since_ms = now_ms - h->freed_ms[way];
-	return since_ms >= MR_FLOW_QUARANTINE_MS && since_ms < UINT32_MAX - 60000;
+
+	return !h->freed_ms[way] || (since_ms >= MR_FLOW_QUARANTINE_MS && since_ms < UINT32_MAX - 60000);
 }
 
 /* The first usable way that the other item has not got, and how many are left. */
@@ -37,13 +34,12 @@ static unsigned ways_usable(const uint8_t *bucket, const struct item *other, uin
 	const struct mr_bucket_head *h = (const struct mr_bucket_head *)bucket;
 	unsigned cnt = 0;
 
-	for (unsigned way = MR_FLOW_WAYS; way--;) {
-		if (other && other->bucket == bucket && other->way == way)
+	for (uint32_t free_ways = mr_flow_match(h, 0); free_ways; free_ways &= free_ways - 1) {
+		unsigned way = (unsigned)__builtin_ctz(free_ways) / 2;
+		if ((other && other->bucket == bucket && other->way == way) || !way_usable(h, way, now_ms))
 			continue;
-		if (way_usable(h, way, now_ms)) {
+		if (!cnt++)
 			*first = way;
-			cnt++;
-		}
 	}
 	return cnt;
 }
@@ -138,34 +134,43 @@ static int choose(
 }
 
 /* Writes a record where nobody looks yet: odd, words, even.  Release stores, as their readers acquire. */
-static void record_write(const struct mr_flow_side *s, const struct item *it)
+static inline __attribute__((always_inline)) void write_sized(
+	uint8_t *record, const struct item *it, size_t key_bytes, size_t state_offset, size_t record_bytes)
 {
 	union {
-		struct mr_flow4 f4;
-		struct mr_flow6 f6;
 		uint64_t word[sizeof(struct mr_flow6) / 8];
 		uint32_t half[sizeof(struct mr_flow6) / 4];
-	} image = { 0 };
-	uint8_t *record = mr_flow_record_of(s, it->bucket, it->way);
+	} image;
 	uint64_t *to = (uint64_t *)record;
-	uint32_t *seq = &mr_flow_state_of(s, record)->seq;
-	size_t seq_word = s->state_offset / 8;
+	uint32_t *seq = (uint32_t *)(record + state_offset);
+	size_t seq_word = state_offset / 8, end = state_offset + sizeof(*it->st);
 
-	memcpy(&image, it->key, s->key_bytes);
-	memcpy((char *)&image + s->key_bytes, it->rewrite, s->state_offset - s->key_bytes);
-	memcpy((char *)&image + s->state_offset, it->st, sizeof(*it->st));
+	memcpy(image.word, it->key, key_bytes);
+	memcpy((char *)image.word + key_bytes, it->rewrite, state_offset - key_bytes);
+	memcpy((char *)image.word + state_offset, it->st, sizeof(*it->st));
+	memset((char *)image.word + end, 0, record_bytes - end);
 
 	uint32_t was = __atomic_load_n(seq, __ATOMIC_RELAXED);
 	__atomic_store_n(seq, was + 1, __ATOMIC_RELAXED);
-	for (size_t i = 0; i < s->record_bytes / 8; i++) {
+	for (size_t i = 0; i < record_bytes / 8; i++) {
 		if (i != seq_word)
 			__atomic_store_n(to + i, image.word[i], __ATOMIC_RELEASE);
 	}
-	__atomic_store_n((uint32_t *)record + 2 * seq_word + 1, image.half[2 * seq_word + 1], __ATOMIC_RELEASE);
+	__atomic_store_n(seq + 1, image.half[2 * seq_word + 1], __ATOMIC_RELEASE);
 	__atomic_store_n(seq, was + 2, __ATOMIC_RELEASE);
 }
 
-static void publish(struct mr_flow_side *s, const struct item *it)
+static void record_write(const struct mr_flow_side *s, const struct item *it)
+{
+	uint8_t *record = mr_flow_record_of(s, it->bucket, it->way);
+
+	if (s->record_bytes == sizeof(struct mr_flow4))
+		write_sized(record, it, sizeof(struct mr_key4), offsetof(struct mr_flow4, st), sizeof(struct mr_flow4));
+	else
+		write_sized(record, it, sizeof(struct mr_key6), offsetof(struct mr_flow6, st), sizeof(struct mr_flow6));
+}
+
+static void publish(const struct mr_flow_side *s, const struct item *it)
 {
 	struct mr_bucket_head *h = (struct mr_bucket_head *)it->bucket;
 
@@ -175,9 +180,6 @@ static void publish(struct mr_flow_side *s, const struct item *it)
 		__atomic_store_n(&first->spill, spill, __ATOMIC_RELEASE);
 		__atomic_store_n(&first->spilled, first->spilled | mr_flow_spill_bit(it->hash), __ATOMIC_RELEASE);
 	}
-	if (it->overflow)
-		__atomic_fetch_add(&s->overflow_live, 1, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&s->live, 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&h->tag[it->way], mr_flow_tag(it->hash), __ATOMIC_RELEASE);
 }
 
@@ -224,6 +226,15 @@ static void lock_for(
 	mr_flow_lockset_lock(l);
 }
 
+static void count(struct mr_flow_side *s, const struct item *it, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (it[i].overflow)
+			__atomic_fetch_add(&s->overflow_live, 1, __ATOMIC_RELAXED);
+	}
+	__atomic_fetch_add(&s->live, n, __ATOMIC_RELAXED);
+}
+
 /* Inserts one or two records, all or none.  The references are stored before the records can be found. */
 static int insert(struct mr_flows *t, struct mr_flow_side *s, struct item *it, unsigned n, uint32_t now_ms,
 	mr_flow_ref *ref, uint32_t *holder)
@@ -234,11 +245,15 @@ static int insert(struct mr_flows *t, struct mr_flow_side *s, struct item *it, u
 
 	if (!s->bucket_cnt)
 		return -ENOSPC;
+	for (unsigned i = 0; i < n; i++)
+		__builtin_prefetch(mr_flow_primary_of(s, it[i].hash), 1);
 	for (enum reach reach = PRIMARY; err == -EAGAIN; reach++) {
 		mr_flow_lockset_unlock(&l);
 		lock_for(s, it, n, reach, &l);
 		err = place(t, s, it, n, reach, now_ms, &at, holder);
 	}
+	if (!err)
+		count(s, it, n); /* before the records: a locked add would wait for their cache lines */
 	for (unsigned i = 0; !err && i < n; i++) {
 		__atomic_store_n(&ref[i], mr_flow_ref_of(t, s, it[i].bucket, it[i].way), __ATOMIC_RELAXED);
 		record_write(s, &it[i]);
