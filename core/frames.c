@@ -106,8 +106,12 @@ static int range_map(struct mr_frames *f, bool want_huge, struct mr_error *e)
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (21 << MAP_HUGE_SHIFT), -1, 0);
 		f->huge = p != MAP_FAILED;
 	}
-	if (p == MAP_FAILED)
+	if (p == MAP_FAILED) {
 		p = mmap(NULL, f->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p != MAP_FAILED && want_huge)
+			(void)madvise(p, f->bytes,
+				MADV_HUGEPAGE); /* perhaps the kernel has some without being asked for a reserve */
+	}
 	if (p == MAP_FAILED) {
 		int err = -errno;
 		return mr_error_set(e, err, "no memory for %u frames of %u bytes: %s; set memory.frames lower",

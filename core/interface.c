@@ -99,7 +99,7 @@ static int mtu_check(const struct mr_device *d, uint32_t frame_bytes, struct mr_
 		return mr_error_set(e, -EMSGSIZE,
 			"%s has MTU %u, frames of up to %u bytes with Ethernet and VLAN headers, but a packet frame of "
 			"%u holds %u: set "
-			"memory.frame_bytes to 4096, or the MTU to %u",
+			"memory.frame_size to 4096, or the MTU to %u",
 			d->name, d->mtu, need, frame_bytes, room, room - L2_BYTES);
 	return mr_error_set(e, -EMSGSIZE,
 		"%s has MTU %u, frames of up to %u bytes with Ethernet and VLAN headers, but a packet frame of %u "

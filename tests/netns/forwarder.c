@@ -21,7 +21,9 @@ static struct mr_magazine *magazine_of(void *ctx, unsigned queue_idx)
 
 void forwarder_create(struct forwarder *f, uint32_t frame_cnt, unsigned worker_cnt)
 {
-	struct mr_frames_options opt = { .frame_cnt = frame_cnt, .frame_bytes = 2048, .worker_cnt = worker_cnt };
+	struct mr_frames_options opt = {
+		.frame_cnt = frame_cnt, .frame_bytes = 2048, .worker_cnt = worker_cnt, .want_huge = true
+	};
 
 	memset(f, 0, sizeof(*f));
 	f->worker_cnt = worker_cnt;

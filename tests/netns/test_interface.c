@@ -6,18 +6,22 @@
 #include "core/attach.h"
 #include "core/link.h"
 #include "core/steer.h"
+#include "core/xsk.h"
 #include "tests/netns/forwarder.h"
 #include "tests/netns/spaces.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/capability.h>
 #include <linux/if_link.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -162,7 +166,7 @@ static void refusals(void)
 	(void)spaces_run("r", "ip link set r0 down");
 	refusal_case("r0", MR_MODE_AUTO, -ENETDOWN, "ip link set dev r0 up");
 	(void)spaces_run("r", "ip link set r0 up mtu 3000");
-	refusal_case("r0", MR_MODE_AUTO, -EMSGSIZE, "frame_bytes to 4096");
+	refusal_case("r0", MR_MODE_AUTO, -EMSGSIZE, "frame_size to 4096");
 	(void)spaces_run("r", "ip link set r0 mtu 9000");
 	refusal_case("r0", MR_MODE_AUTO, -EMSGSIZE, "MTU to 1770");
 	(void)spaces_run("r", "ip link set r0 mtu 1500");
@@ -231,6 +235,11 @@ static bool is_gone(void *arg)
 	return mr_interface_gone(arg);
 }
 
+static uint64_t tx_lost(struct forwarder *f)
+{
+	return __atomic_load_n(&mr_interface_queue(f->port[1], 0)->counters.tx_lost, __ATOMIC_RELAXED);
+}
+
 static void link_changes(void)
 {
 	struct forwarder f;
@@ -245,9 +254,7 @@ static void link_changes(void)
 	tap_case(spaces_wait(is_down, f.port[1]), "carrier loss is seen");
 	(void)spaces_run(
 		"a", "ip neigh replace 10.77.0.2 lladdr 02:00:00:00:00:01 dev a0; ping -f -w 1 -c 500 10.77.0.2");
-	tap_case(mr_interface_queue(f.port[1], 0)->counters.tx_lost > 0,
-		"frames the device refused are counted lost (%lu)",
-		(unsigned long)mr_interface_queue(f.port[1], 0)->counters.tx_lost);
+	tap_case(tx_lost(&f) > 0, "frames the device refused are counted lost (%lu)", (unsigned long)tx_lost(&f));
 	(void)spaces_run("b", "ip link set b0 up; ip addr replace fd77::2/64 dev b0 nodad");
 	(void)spaces_run("a", "ip neigh del 10.77.0.2 dev a0");
 	tap_case(spaces_wait(is_up, f.port[1]), "carrier is seen");
@@ -392,6 +399,122 @@ static void device_settings(void)
 	tap_case(spaces_run("r", "ip -d link show r0 | grep -q \"promiscuity 0\""), "and no longer after it");
 }
 
+/* ---- one socket --------------------------------------------------------------------------------------------- */
+
+static int socket_open(struct forwarder *f, unsigned id, struct mr_xsk **x, struct mr_error *e)
+{
+	struct mr_device d;
+	int err = mr_device_query("r0", &d, e);
+	struct mr_xsk_options opt = { .frames = f->frames,
+		.magazine = mr_frames_magazine(f->frames, 0),
+		.interface_id = (uint16_t)id,
+		.ifindex = d.ifindex,
+		.numa_node = -1,
+		.rx_ring_cnt = 64,
+		.tx_ring_cnt = 64 };
+
+	return err ? err : mr_xsk_open(&opt, x, e);
+}
+
+static void queue_in_use(void)
+{
+	struct forwarder f;
+	struct mr_xsk *first = NULL, *second = NULL;
+	struct mr_error e = { { 0 } };
+	struct timespec t0, t1;
+
+	spaces_wire(1);
+	forwarder_create(&f, 1024, 1);
+	tap_case(!socket_open(&f, 1, &first, &e), "a socket on the queue");
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	int err = socket_open(&f, 2, &second, &e);
+	clock_gettime(CLOCK_MONOTONIC, &t1);
+	tap_case(err == -EBUSY && !second && t1.tv_sec - t0.tv_sec < 3, "a second one is refused, in bounded time: %s",
+		e.text);
+	mr_xsk_close(first);
+	tap_case(!socket_open(&f, 2, &second, &e), "until the first is closed");
+	mr_xsk_close(second);
+	tap_case(forwarder_destroy(&f), "and no frame is missing");
+}
+
+/* Descriptors the kernel would skip and never complete are not handed over. */
+static void impossible_frames(void)
+{
+	struct forwarder f;
+	struct mr_xsk *x = NULL;
+	struct mr_error e = { { 0 } };
+	uint64_t addr[4];
+
+	spaces_wire(1);
+	forwarder_create(&f, 1024, 1);
+	tap_case(!socket_open(&f, 1, &x, &e), "a socket %s", e.text);
+	struct mr_queue *q = mr_xsk_queue(x);
+	tap_case(mr_frames_take(mr_frames_magazine(f.frames, 0), addr, 4) == 4, "four frames");
+	memset(mr_frames_base(f.frames) + addr[0], 0xff, 2048);
+	const struct mr_frame bad[4] = { { .addr = addr[0] + 256, .len = 0 }, { .addr = addr[1] + 256, .len = 1793 },
+		{ .addr = addr[2] + 2047, .len = 2 }, { .addr = addr[3] + 256, .len = 60 } };
+	memset(mr_frames_base(f.frames) + bad[3].addr, 0xff, 60);
+	tap_case(q->ops->tx(q, bad, 4) == 4, "all are taken");
+	for (unsigned i = 0; i < 100 && !q->counters.tx_packets; i++) {
+		q->ops->service(q);
+		pause_ms(1);
+	}
+	tap_case(q->counters.tx_lost == 3 && q->counters.tx_packets == 1, "three counted lost, one sent");
+	mr_xsk_read_statistics(x);
+	tap_case(q->counters.kernel_tx_invalid == 0, "the kernel saw none of them");
+	mr_xsk_close(x);
+	tap_case(forwarder_destroy(&f), "and no frame is missing");
+}
+
+/* In a process of its own, because rights do not come back. */
+static void without_rights(const char *what, void (*give_up)(void), int expected, const char *word)
+{
+	int told[2];
+	char text[600] = { 0 };
+
+	spaces_wire(1);
+	if (pipe(told))
+		abort();
+	pid_t pid = fork();
+	if (!pid) {
+		struct forwarder f;
+		struct mr_xsk *x = NULL;
+		struct mr_error e = { { 0 } };
+		forwarder_create(&f, 4096, 1);
+		give_up();
+		int err = socket_open(&f, 1, &x, &e);
+		snprintf(text, sizeof(text), "%s %s", err == expected && forwarder_pool_whole(&f) ? "yes" : "no",
+			e.text);
+		(void)!write(told[1], text, sizeof(text));
+		_exit(0);
+	}
+	(void)!read(told[0], text, sizeof(text));
+	waitpid(pid, NULL, 0);
+	tap_case(!strncmp(text, "yes", 3) && strstr(text, word), "%s: %s", what, text);
+	close(told[0]);
+	close(told[1]);
+}
+
+static void give_up_root(void)
+{
+	if (setresuid(65534, 65534, 65534))
+		_exit(1);
+}
+
+static void give_up_locking(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+	const struct rlimit limit = { .rlim_cur = 1 << 20, .rlim_max = 1 << 20 };
+
+	if (syscall(SYS_capget, &head, data))
+		_exit(1);
+	data[0].effective &= ~(1u << CAP_IPC_LOCK);
+	data[0].permitted &= ~(1u << CAP_IPC_LOCK);
+	if (syscall(SYS_capset, &head, data) || setrlimit(RLIMIT_MEMLOCK, &limit))
+		_exit(1);
+}
+
 /* ---- devices coming and going ------------------------------------------------------------------------------- */
 
 struct seen {
@@ -473,6 +596,10 @@ int main(void)
 	reopening();
 	killing();
 	device_settings();
+	queue_in_use();
+	impossible_frames();
+	without_rights("without rights", give_up_root, -EPERM, "CAP_NET_RAW");
+	without_rights("memory limit", give_up_locking, -ENOBUFS, "LimitMEMLOCK");
 	links();
 	return tap_end();
 }
