@@ -11,6 +11,7 @@ A namespace is called mr-WORD-PID-NAME, so that two runs never meet and a stale 
 the Python tests, the demo and the benches; lib.sh is the same for shell tests.
 """
 import atexit
+import ctypes
 import json
 import os
 import signal
@@ -84,7 +85,8 @@ class Process:
         self.name = name
         self.log = os.path.join(bed.dir, "%s-%d.log" % (name, len(bed.children)))
         with open(self.log, "wb") as out:
-            self.child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, cwd=bed.dir)
+            self.child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, cwd=bed.dir,
+                                          start_new_session=True)  # Ctrl-C is ours to pass on, in order
         self.pid = self.child.pid
         bed.children.append(self)
 
@@ -171,6 +173,12 @@ class Bed:
 
     def enter(self, space):
         return ["nsenter", "--net=/run/netns/" + self.name(space)]
+
+    def move_thread(self, space):
+        """From here on, sockets this thread opens are in that namespace."""
+        with open("/run/netns/" + self.name(space)) as f:
+            if ctypes.CDLL(None, use_errno=True).setns(f.fileno(), 0x40000000):
+                raise Failed("cannot enter the namespace of %s: %s" % (space, os.strerror(ctypes.get_errno())))
 
     def ns(self, space):
         subprocess.run(["ip", "netns", "add", self.name(space)], check=True)
