@@ -305,6 +305,28 @@ static int take_pipelines(struct mr_reader *r, struct mr_config *c, const struct
 	return 0;
 }
 
+static bool resolve(const struct mr_config *c, const char **file)
+{
+	if (*file)
+		*file = mr_config_resolve_path(c, *file);
+	return *file;
+}
+
+/* From here on no one needs to know the folder. */
+static int resolve_paths(struct mr_reader *r, struct mr_config *c)
+{
+	bool ok = true;
+	for (uint32_t i = 0; i < c->interface_cnt; i++) {
+		struct mr_config_interface *n = &c->interfaces[i];
+		ok &= !n->pcap_in || resolve(c, &n->pcap_in);
+		ok &= !n->pcap_out || resolve(c, &n->pcap_out);
+		ok &= !n->memory.file || resolve(c, &n->memory.file);
+	}
+	for (uint32_t i = 0; i < c->plugins.cnt; i++)
+		ok &= resolve(c, &c->plugins.items[i]);
+	return ok ? 0 : mr_option_no_memory(r);
+}
+
 static int read_tree(struct mr_reader *r, struct mr_config *c)
 {
 	struct mr_config_raw raw = { 0 };
@@ -320,6 +342,8 @@ static int read_tree(struct mr_reader *r, struct mr_config *c)
 	err = take_pipelines(r, c, &raw);
 	if (!err)
 		err = mr_config_check(c, r->e);
+	if (!err)
+		err = resolve_paths(r, c);
 	if (!err)
 		err = mr_config_check_supported(c, r->e);
 	return err;

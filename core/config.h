@@ -65,7 +65,7 @@ struct mr_config_interface {
 	const char *device;           /* exactly one of device, pcap_in, has_memory is given */
 	struct mr_position device_at; /* of the value */
 	bool has_memory;
-	const char *pcap_in, *pcap_out; /* interface: { pcap: in.pcap, out: out.pcap } */
+	const char *pcap_in, *pcap_out; /* interface: { pcap: in.pcap, out: out.pcap }; resolved */
 	struct mr_config_memory_loop memory;
 	int mode;                    /* enum mr_mode */
 	struct mr_range_list queues; /* ids; empty = all; `queues: 2` is read as 0-1 */
@@ -138,7 +138,7 @@ struct mr_config {
 	uint32_t stage_cnt;
 	struct mr_config_pipeline *pipelines;
 	uint32_t pipeline_cnt;
-	struct mr_string_list plugins; /* paths of stage plugins to load, as given */
+	struct mr_string_list plugins; /* paths of stage plugins to load, resolved */
 	const char *folder;            /* of the file: where relative paths in it begin */
 	const struct mr_node *root;    /* the whole file */
 	void *arena;
@@ -158,7 +158,7 @@ int mr_config_check_supported(const struct mr_config *c, struct mr_error *e);
 
 /* The place of "interfaces.wan.device" in the file: of the value, or of the nearest mapping around it when it is not given. */
 struct mr_position mr_config_locate(const struct mr_config *c, const char *path);
-/* "FOLDER/file" for a relative file, the file itself for an absolute one; in the configuration's memory; NULL = no memory.
+/* For a file that a stage's options name (those of the file itself are resolved already): "FOLDER/file" for a relative file, the file itself for an absolute one; in the configuration's memory; NULL = no memory.
  * Threads: one at a time for each c. */
 const char *mr_config_resolve_path(const struct mr_config *c, const char *file);
 

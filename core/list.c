@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CONTROLS                                                                                           \
+	"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18" \
+	"\x19\x1a\x1b\x1c\x1d\x1e\x1f\x7f"
 #define CORE_MAX  1023
 #define ITEMS_MAX ((size_t)16 << 20) /* a set named again and again must not eat the memory */
 
@@ -277,8 +280,8 @@ static int read_strings(
 	if (!out->items || !out->at)
 		return mr_option_no_memory(r);
 	for (const struct mr_node *n = first_item(list); n; n = next_item(list, n)) {
-		if (n->kind != MR_NODE_SCALAR || !*n->text)
-			return bad_item(r, n, o, "a text");
+		if (n->kind != MR_NODE_SCALAR || !*n->text || strpbrk(n->text, CONTROLS))
+			return bad_item(r, n, o, "a text of one line");
 		out->items[out->cnt] = n->text;
 		out->at[out->cnt++] = n->at;
 	}

@@ -195,6 +195,10 @@ static int read_string(struct mr_reader *r, const struct mr_node *n, const struc
 	if (len < o->min || len > max)
 		return mr_option_error(r, n->at, o->key, "'%s' is too %s (want %llu to %zu bytes)", q.text,
 			len > max ? "long" : "short", (unsigned long long)(o->min ? o->min : 1), max);
+	for (const unsigned char *p = (const unsigned char *)n->text; *p; p++)
+		if (*p < 0x20 || *p == 0x7f)
+			return mr_option_error(r, n->at, o->key,
+				"'%s' has a control character or line break in it (want one line of text)", q.text);
 	*out = n->text;
 	return 0;
 }
