@@ -118,7 +118,7 @@ static int read_ends(char *from, char *to, struct mr_explain_packet *p, struct m
 	if (family != p->family)
 		return mr_error_set(e, -EINVAL, "source and destination are of two address families");
 	if ((sport < 0) != (dport < 0))
-		return mr_error_set(e, -EINVAL, "give both ports or none");
+		return mr_error_set(e, -EINVAL, "a port is missing: give one at each end");
 	p->has_ports = sport >= 0;
 	if (p->has_ports && !wants_ports(p->proto))
 		return mr_error_set(e, -EINVAL, "only tcp, udp and sctp have ports");

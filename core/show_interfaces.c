@@ -99,8 +99,12 @@ static int put_steer(json_t *o, const struct mr_steer *s)
 			(json_int_t)c.unparsed, "handed_back_packets", (json_int_t)c.handed_back));
 }
 
-static const char *state_name(const struct mr_runtime_interface *ri)
+static const char *state_name(struct mr_runtime *rt, unsigned id)
 {
+	const struct mr_runtime_interface *ri = &rt->interface[id];
+	const struct mr_plan *plan = mr_runtime_plan(rt);
+	if (plan && !plan->interface[id].name)
+		return "removed"; /* by a reload; its totals stay */
 	if (!ri->open)
 		return "absent";
 	return ri->link_down ? "down" : "up";
@@ -112,7 +116,7 @@ static json_t *one_interface(struct mr_runtime *rt, unsigned id)
 	struct mr_queue_counters sum = ri->closed;
 	json_t *queues = json_array();
 	json_t *o = json_pack("{s:o, s:i, s:s, s:o, s:I}", "name", mr_show_text(ri->name), "id", (int)id, "state",
-		state_name(ri), "why", mr_show_text(ri->open ? "" : ri->absent_why), "opened_cnt",
+		state_name(rt, id), "why", mr_show_text(ri->open ? "" : ri->absent_why), "opened_cnt",
 		(json_int_t)ri->opened_cnt);
 	int err = !o || !queues;
 	if (!err && ri->open) {

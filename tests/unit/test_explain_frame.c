@@ -159,7 +159,7 @@ Test(explain_frame, what_is_wrong_is_said)
 		{ "tpc 10.0.0.1:1 > 10.0.0.2:2", "'tpc' is no protocol" },
 		{ "256 10.0.0.1 > 10.0.0.2", "'256' is no protocol" },
 		{ "tcp 10.0.0.1 > 10.0.0.2", "port" },
-		{ "tcp 10.0.0.1:1 > 10.0.0.2", "both ports or none" },
+		{ "tcp 10.0.0.1:1 > 10.0.0.2", "one at each end" },
 		{ "tcp 10.0.0.1:65536 > 10.0.0.2:1", "port" },
 		{ "tcp 10.0.0.1: > 10.0.0.2:1", "port" },
 		{ "tcp 10.0.0.256:1 > 10.0.0.2:1", "not an address" },

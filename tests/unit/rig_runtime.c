@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "rig_runtime.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* In place of core/interface.c and core/runtime.c. */
+
+static struct mr_interface_info info = { .name = "rig",
+	.device = "rig0",
+	.driver = "rig",
+	.kind = MR_INTERFACE_MEMORY,
+	.mac = { 2, 0, 0, 0, 0, 9 },
+	.mtu = 1500,
+	.queue_cnt = 1,
+	.device_queue_cnt = 1,
+	.up = true };
+
+const struct mr_interface_info *mr_interface_info(const struct mr_interface *i)
+{
+	return &info;
+}
+
+void mr_interface_poll(struct mr_interface *i)
+{
+}
+
+struct mr_steer *mr_interface_steer(struct mr_interface *i)
+{
+	return NULL;
+}
+
+int mr_runtime_reload(struct mr_runtime *rt, const char *path, struct mr_error *e)
+{
+	if (path && !strcmp(path, "bad"))
+		return mr_error_set(e, -EINVAL, "bad:1:1: it is wrong");
+	if (path && !strcmp(path, "gone"))
+		return mr_error_set(e, -EIO, "it went away");
+	rt->serial++;
+	return 0;
+}
+
+void rig_runtime_refresh(struct mr_runtime *rt, struct rig *r)
+{
+	atomic_store(&rt->sh.plan, rig_plan(r));
+	rt->serial = r->serial;
+}
+
+struct mr_runtime *rig_runtime_create(struct rig *r)
+{
+	struct mr_runtime *rt = calloc(1, sizeof(*rt));
+	if (!rt)
+		abort();
+	rt->opt.instance = "rig";
+	rt->opt.path = "test.yaml";
+	rt->sh = r->sh;
+	for (unsigned w = 0; w < r->sh.worker_cnt; w++)
+		rt->worker[w] = r->worker[w];
+	for (unsigned id = 1; id < sizeof(r->name) / sizeof(r->name[0]); id++) {
+		rt->interface[id].name = r->name[id];
+		rt->interface[id].open = r->name[id] ? &r->interface[id] : NULL;
+	}
+	rig_runtime_refresh(rt, r);
+	return rt;
+}
+
+void rig_runtime_destroy(struct mr_runtime *rt)
+{
+	free(rt);
+}
