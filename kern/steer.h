@@ -104,10 +104,14 @@ static __always_inline void mr_steer_class(
 {
 	if (!(m->head.fields & 1u << f))
 		return;
-	if (known)
-		mr_steer_and(b, &m->bits[f][m->class_of[f][value] & (MR_STEER_CLASSES - 1)]);
-	else
+	if (known) {
+		__u32 idx = value;
+		MR_OPAQUE(idx); /* the verifier of Linux 6.1 forgets, after turning bytes around, that there are only 16 bits */
+		idx &= 0xffff;
+		mr_steer_and(b, &m->bits[f][m->class_of[f][idx] & (MR_STEER_CLASSES - 1)]);
+	} else {
 		mr_steer_and(b, &m->head.absent[f]);
+	}
 }
 
 /* Ports: a later fragment of a protocol that has them satisfies every condition, so that fragments stay together. */
