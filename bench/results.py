@@ -17,6 +17,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FOLDER = os.path.join(HERE, "results")
+LOAD = os.getloadavg()[0]  # before anything was measured: what else the machine was doing
 
 
 def median(values):
@@ -50,7 +51,7 @@ def write(name, title, unit, mode, command, series, ratios, better="higher", not
     out = {
         "name": name, "title": title, "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine(), "kernel": kernel(), "mode": mode, "command": command, "unit": unit, "better": better,
-        "note": note, "series": [], "ratios": [],
+        "note": note, "load_before": LOAD, "series": [], "ratios": [],
     }
     for s, values in series.items():
         out["series"].append(dict(name=s, values=values, **summary(values)))
@@ -85,6 +86,8 @@ def section(r):
         lines.append("- **%s ÷ %s: %.2f×** (rounds %.2f to %.2f%s)" % (q["of"], q["to"], q["median"], q["min"], q["max"], goal))
     if r.get("note"):
         lines.append("- " + r["note"])
+    if r.get("load_before", 0) > 0.5:
+        lines.append("- the machine was busy with other work (load %.1f) when this began" % r["load_before"])
     lines += ["- `%s`" % r["command"], "- %s · %s · Linux %s · %s" % (r["date"], r["mode"], r["kernel"], r["machine"]), ""]
     return lines
 
@@ -104,14 +107,27 @@ def render():
         f.write("\n".join(lines).rstrip() + "\n")
 
 
+def measurement(line):
+    """The (series, value) of one line of a microbenchmark; None for any other line."""
+    line = line.strip().rstrip(",")
+    if not (line.startswith("{") and line.endswith("}")):
+        return None
+    one = json.loads(line)
+    if "series" in one:
+        return one["series"], float(one["value"])
+    if "median_ns" in one:  # bench_steer: one line a program and traffic
+        return "%s, %s" % (one["traffic"], "bare" if one["program"] == "bare" else "%d entries" % one["entries"]), float(one["median_ns"])
+    return None
+
+
 def record(args):
     series = {}
     for _ in range(args.rounds):
         done = subprocess.run(args.argv, stdout=subprocess.PIPE, check=True, timeout=args.timeout)
         for line in done.stdout.decode().splitlines():
-            if line.startswith("{"):
-                one = json.loads(line)
-                series.setdefault(one["series"], []).append(float(one["value"]))
+            one = measurement(line)
+            if one:
+                series.setdefault(one[0], []).append(one[1])
     if not series:
         sys.exit("results.py: %s printed no result" % args.argv[0])
     ratios = []
