@@ -158,8 +158,9 @@ int mr_config_check_supported(const struct mr_config *c, struct mr_error *e);
 
 /* The place of "interfaces.wan.device" in the file: of the value, or of the nearest mapping around it when it is not given. */
 struct mr_position mr_config_locate(const struct mr_config *c, const char *path);
-/* For a file that a stage's options name (those of the file itself are resolved already): "FOLDER/file" for a relative file, the file itself for an absolute one; in the configuration's memory; NULL = no memory.
- * Threads: one at a time for each c. */
+/* For a file that a stage's options name (those of the configuration itself are resolved already): "FOLDER/file" for a
+ * relative one, itself for an absolute one; in the configuration's memory; NULL = no memory.  Threads: one at a time for
+ * each c. */
 const char *mr_config_resolve_path(const struct mr_config *c, const char *file);
 
 /* Reads a stage's node with its table into *out (element_bytes, zeroed here).  Keys `type` is skipped.  Sets ($name)
