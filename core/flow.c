@@ -21,7 +21,7 @@ static uint32_t buckets_for(uint32_t capacity)
 
 static uint32_t overflow_for(uint32_t bucket_cnt)
 {
-	return bucket_cnt ? 2 + bucket_cnt / 64 : 0;
+	return bucket_cnt ? 2 + bucket_cnt / 128 : 0;
 }
 
 size_t mr_flows_bytes4(uint32_t capacity4)

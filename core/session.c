@@ -18,7 +18,7 @@
 /* More indexes than sessions: those in workers' caches and those that wait for an epoch. */
 static uint32_t indexes_for(const struct mr_sessions_options *opt)
 {
-	return opt->capacity + opt->capacity / 32 + 256 * (opt->worker_cnt + 1);
+	return opt->capacity + opt->capacity / 64 + 256 * (opt->worker_cnt + 1);
 }
 
 static int map(struct mr_sessions *s, bool want_huge)

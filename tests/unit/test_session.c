@@ -246,6 +246,25 @@ Test(session, refuses_bad_options)
 	mr_sessions_destroy(NULL);
 }
 
+/* Two records, the session, its due time and its place in the depot: what docs/flow-table.md promises. */
+Test(session, memory_of_a_v4_session)
+{
+	const uint32_t capacity = 1u << 20;
+	struct mr_flows_options fo = { .capacity4 = 2 * capacity, .seed = SEED };
+	struct mr_sessions_options so = { .capacity = capacity, .worker_cnt = 2, .timeouts = defaults };
+	struct mr_flows_usage fu;
+
+	epoch = mr_epoch_create();
+	cr_assert_eq(mr_flows_create(&fo, &flows, NULL), 0);
+	so.flows = flows;
+	so.epoch = epoch;
+	cr_assert_eq(mr_sessions_create(&so, &ss, NULL), 0);
+	mr_flows_usage(flows, &fu);
+	double bytes = (double)(fu.bytes + usage().bytes) / capacity;
+	cr_assert(bytes <= 256 && bytes > 200, "%f", bytes);
+	teardown();
+}
+
 /* ---- states --------------------------------------------------------------------------------------------- */
 
 struct step {
