@@ -106,7 +106,8 @@ static __always_inline void mr_steer_class(
 		return;
 	if (known) {
 		__u32 idx = value;
-		MR_OPAQUE(idx); /* the verifier of Linux 6.1 forgets, after turning bytes around, that there are only 16 bits */
+		MR_OPAQUE(
+			idx); /* the verifier of Linux 6.1 forgets, after turning bytes around, that there are only 16 bits */
 		idx &= 0xffff;
 		mr_steer_and(b, &m->bits[f][m->class_of[f][idx] & (MR_STEER_CLASSES - 1)]);
 	} else {
