@@ -124,13 +124,15 @@ static int choose(
 	if (reach < OVERFLOW)
 		return -EAGAIN;
 	it->overflow = true;
-	for (unsigned i = 0; i < 2; i++) {
-		it->bucket = mr_flow_overflow_at(s, it->hash, i);
-		if (ways_usable(it->bucket, other, now_ms, &it->way))
-			return 0;
+	uint8_t *over1 = mr_flow_overflow_at(s, it->hash, 0), *over2 = mr_flow_overflow_at(s, it->hash, 1);
+	left1 = ways_usable(over1, other, now_ms, &it->way);
+	left2 = ways_usable(over2, other, now_ms, &way2);
+	it->bucket = over1;
+	if (left1 < left2) {
+		it->bucket = over2;
+		it->way = way2;
 	}
-	it->bucket = NULL;
-	return -ENOSPC;
+	return left1 || left2 ? 0 : -ENOSPC;
 }
 
 /* Writes a record where nobody looks yet: odd, words, even.  Release stores, as their readers acquire. */

@@ -37,10 +37,9 @@ static inline __attribute__((always_inline)) const uint8_t *in_overflow(const st
 	const void *key, size_t key_bytes, size_t state_offset, size_t record_bytes, void *copy)
 {
 	size_t bucket_bytes = sizeof(struct mr_bucket_head) + MR_FLOW_WAYS * record_bytes;
-	uint32_t at = mr_flow_bucket_overflow(hash, s->overflow_cnt);
 
 	for (unsigned i = 0; i < 2; i++) {
-		const uint8_t *bucket = s->overflow + (at + i) % s->overflow_cnt * bucket_bytes;
+		const uint8_t *bucket = s->overflow + mr_flow_bucket_overflow(hash, s->overflow_cnt, i) * bucket_bytes;
 		uint32_t found = mr_flow_match((const struct mr_bucket_head *)bucket, mr_flow_tag(hash));
 		const uint8_t *r = verify(bucket, found, key, key_bytes, state_offset, record_bytes, copy);
 

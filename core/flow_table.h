@@ -77,10 +77,18 @@ static inline void mr_flow_relax(void)
 #endif
 }
 
-/* The buckets of the overflow where a key may lie: this one and the next, round. */
-static inline uint32_t mr_flow_bucket_overflow(uint64_t hash, uint32_t overflow_cnt)
+/* The two buckets of the overflow (of at least two) where a key may lie. */
+static inline uint32_t mr_flow_bucket_overflow(uint64_t hash, uint32_t overflow_cnt, unsigned i)
 {
-	return (uint32_t)((((hash * 0xff51afd7ed558ccdULL) >> 32) * overflow_cnt) >> 32);
+	uint64_t other = hash * 0xff51afd7ed558ccdULL;
+	uint32_t first = (uint32_t)(((other >> 32) * overflow_cnt) >> 32);
+
+	if (i == 0)
+		return first;
+	uint32_t second = (uint32_t)(((other & UINT32_MAX) * overflow_cnt) >> 32);
+	if (second != first)
+		return second;
+	return second + 1 < overflow_cnt ? second + 1 : 0;
 }
 
 /*
@@ -202,9 +210,7 @@ static inline uint8_t *mr_flow_bucket_at(const struct mr_flow_side *s, uint32_t 
 
 static inline uint8_t *mr_flow_overflow_at(const struct mr_flow_side *s, uint64_t hash, unsigned i)
 {
-	uint32_t at = mr_flow_bucket_overflow(hash, s->overflow_cnt);
-
-	return s->overflow + (size_t)((at + i) % s->overflow_cnt) * s->bucket_bytes;
+	return s->overflow + (size_t)mr_flow_bucket_overflow(hash, s->overflow_cnt, i) * s->bucket_bytes;
 }
 
 static inline uint8_t *mr_flow_primary_of(const struct mr_flow_side *s, uint64_t hash)
