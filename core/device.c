@@ -4,11 +4,11 @@
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/ethtool.h>
+#include <linux/if.h>
 #include <linux/if_arp.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
-#include <linux/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,7 +134,7 @@ static void ethtool_query(int fd, struct mr_device *d)
 
 int mr_device_query(const char *name, struct mr_device *out, struct mr_error *e)
 {
-	struct mr_device d = { .numa_node = -1 };
+	struct mr_device d = { .numa_node = -1, .driver = "unknown" };
 	int fd, err;
 
 	if (!name[0] || strlen(name) >= sizeof(d.name))

@@ -34,12 +34,15 @@ struct mr_handback {
 	struct mr_shim shim; /* the MACs are each frame's */
 };
 
-static int link_set(uint32_t ifindex, uint32_t mtu, bool up)
+enum link_step { LINK_MTU, LINK_NO_IPV6_ADDRESS, LINK_UP };
+
+static int link_set(uint32_t ifindex, enum link_step step, uint32_t mtu)
 {
 	char buf[512];
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
 	struct ifinfomsg *ifi;
+	struct nlattr *spec, *inet6;
 	ssize_t n;
 	int err = 0;
 
@@ -51,16 +54,20 @@ static int link_set(uint32_t ifindex, uint32_t mtu, bool up)
 	ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
 	ifi->ifi_family = AF_UNSPEC;
 	ifi->ifi_index = (int)ifindex;
-	if (up) {
-		ifi->ifi_flags = ifi->ifi_change = IFF_UP;
-	} else {
-		struct nlattr *spec, *inet6;
+	switch (step) {
+	case LINK_MTU:
 		mnl_attr_put_u32(nlh, IFLA_MTU, mtu);
+		break;
+	case LINK_NO_IPV6_ADDRESS:
 		spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
 		inet6 = mnl_attr_nest_start(nlh, AF_INET6);
 		mnl_attr_put_u8(nlh, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
 		mnl_attr_nest_end(nlh, inet6);
 		mnl_attr_nest_end(nlh, spec);
+		break;
+	case LINK_UP:
+		ifi->ifi_flags = ifi->ifi_change = IFF_UP;
+		break;
 	}
 	if (mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(nl, nlh, nlh->nlmsg_len) < 0 ||
 		(n = mnl_socket_recvfrom(nl, buf, sizeof(buf))) < 0 ||
@@ -70,13 +77,18 @@ static int link_set(uint32_t ifindex, uint32_t mtu, bool up)
 	return err;
 }
 
-/* The TAP must say nothing of its own: no IPv6 address, so no neighbour discovery, no router solicitation.  In two messages: in one, the kernel
- * brings it up first and gives it an address. */
+/* The TAP must say nothing of its own: no IPv6 address, so no neighbour discovery, no router solicitation.  One message each: told both at
+ * once, the kernel brings it up first and gives it an address. */
 static int tap_silence_and_up(const struct mr_handback *h, uint32_t mtu)
 {
-	int err = link_set(h->ifindex, mtu, false);
+	int err = link_set(h->ifindex, LINK_MTU, mtu);
 
-	return err ? err : link_set(h->ifindex, mtu, true);
+	if (!err)
+		err = link_set(h->ifindex, LINK_NO_IPV6_ADDRESS, 0);
+	/* without IPv6 there is nothing to silence */
+	if (!err || err == -EAFNOSUPPORT)
+		err = link_set(h->ifindex, LINK_UP, 0);
+	return err;
 }
 
 static int tap_open(struct mr_handback *h, uint32_t mtu, struct mr_error *e)

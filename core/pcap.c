@@ -5,6 +5,7 @@
 #include <pcap/pcap.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -145,6 +146,16 @@ static int in_open(const char *path, pcap_t **out, struct mr_error *e)
 	return 0;
 }
 
+/* Opening the one for writing would empty the other. */
+static int same_file(const char *in, const char *out, struct mr_error *e)
+{
+	struct stat a, b;
+
+	if (!in || !out || stat(in, &a) || stat(out, &b) || a.st_dev != b.st_dev || a.st_ino != b.st_ino)
+		return 0;
+	return mr_error_set(e, -EINVAL, "%s is the capture that is read: out must be another file", out);
+}
+
 static int out_open(struct pcap_queue *p, const char *path, struct mr_error *e)
 {
 	p->out_format = pcap_open_dead(DLT_EN10MB, SNAP_BYTES);
@@ -162,7 +173,7 @@ int mr_pcap_open(const struct mr_config_interface *c, unsigned id, const struct 
 	struct mr_interface *owner, struct mr_queue **out, struct mr_error *e)
 {
 	struct pcap_queue *p = calloc(1, sizeof(*p));
-	int err = 0;
+	int err;
 
 	if (!p)
 		return mr_error_set(e, -ENOMEM, "no memory for a capture file");
@@ -171,7 +182,8 @@ int mr_pcap_open(const struct mr_config_interface *c, unsigned id, const struct 
 	p->queue.interface_id = (uint16_t)id;
 	p->frames = env->frames;
 	p->magazine = env->magazine(env->ctx, 0);
-	if (c->pcap_in)
+	err = same_file(c->pcap_in, c->pcap_out, e);
+	if (!err && c->pcap_in)
 		err = in_open(c->pcap_in, &p->in, e);
 	if (!err && c->pcap_out)
 		err = out_open(p, c->pcap_out, e);
@@ -201,8 +213,10 @@ void mr_pcap_close(struct mr_queue *q)
 int mr_pcap_check(const struct mr_config_interface *c, struct mr_error *e)
 {
 	pcap_t *p = NULL;
-	int err = c->pcap_in ? in_open(c->pcap_in, &p, e) : 0;
+	int err = same_file(c->pcap_in, c->pcap_out, e);
 
+	if (!err && c->pcap_in)
+		err = in_open(c->pcap_in, &p, e);
 	if (p)
 		pcap_close(p);
 	return err;

@@ -311,6 +311,10 @@ static int ring_sizes(struct mr_xsk *x, const struct mr_xsk_options *opt, struct
 			return mr_error_set(e, err, "the kernel refuses rings of %u and %u descriptors: %s",
 				opt->rx_ring_cnt, opt->tx_ring_cnt, strerror(-err));
 		}
+	/* in copy mode a frame counts against the send buffer until the driver is done: let a whole ring be under way */
+	int send_bytes = (int)(opt->tx_ring_cnt * mr_frames_frame_bytes(x->frames));
+	if (setsockopt(x->fd, SOL_SOCKET, SO_SNDBUFFORCE, &send_bytes, sizeof(send_bytes)))
+		(void)setsockopt(x->fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes));
 	/* older kernels do not know it and send 32 a call */
 	(void)setsockopt(x->fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget, sizeof(budget));
 	return 0;

@@ -202,6 +202,11 @@ Test(pcap_interface, bad_files_are_one_sentence, .init = setup, .fini = teardown
 	cr_assert_not_null(strstr(e.text, "RAW"));
 	write_capture(DLT_EN10MB, len, 1);
 	cr_assert_eq(mr_pcap_check(&c, &e), 0);
+	c.pcap_out = in_path;
+	cr_assert_eq(mr_pcap_open(&c, 1, &env, NULL, &q, &e), -EINVAL, "reading and writing one file");
+	cr_assert_eq(mr_pcap_check(&c, &e), -EINVAL);
+	c.pcap_out = NULL;
+	cr_assert_eq(mr_pcap_check(&c, &e), 0, "it is unharmed");
 	c.pcap_out = "/nonexistent/folder/out.pcap";
 	cr_assert_eq(mr_pcap_open(&c, 1, &env, NULL, &q, &e), -ENOENT);
 	cr_assert_null(q);
