@@ -11,6 +11,13 @@
  *
  * A fragment that is not first has no ports: an entry with a port condition matches it when the rest does, so that all
  * fragments of an address pair come up together (DESIGN: Fragments).  A port condition never matches a protocol without ports.
+ * An `icmp` condition treats the later fragments of ICMP the same way; it means ICMP over IPv4 and ICMPv6 over IPv6 by number.
+ *
+ * `vlan` is the outer tag's id; an untagged frame satisfies no vlan condition.  `ethertype` is the innermost.  A prefix list of one
+ * family matches no packet of the other; an empty set matches none at all.
+ *
+ * Malformed frames: what could be parsed decides.  A condition on a field that could not be read does not hold, so a frame with a
+ * broken transport header still comes up by its addresses, and one that stays with the kernel is counted as unparsed.
  */
 #ifndef MR_CORE_STEER_H
 #define MR_CORE_STEER_H
@@ -29,7 +36,8 @@ struct mr_steer_entry {
 struct mr_steer_table; /* compiled, immutable */
 struct mr_steer;       /* the loaded program of one interface */
 
-/* Compiles.  -E2BIG (more than MR_STEER_ENTRIES entries or too many prefixes, sentence says which), -ENOMEM. */
+/* Compiles.  -E2BIG (more than MR_STEER_ENTRIES entries, too many prefixes or groups of ports; the sentence says which), -EINVAL
+ * (entries not in the order of their pipelines), -ENOMEM.  Keeps nothing of `entry`. */
 int mr_steer_compile(const struct mr_steer_entry *entry, unsigned cnt, struct mr_steer_table **out, struct mr_error *e);
 void mr_steer_table_free(struct mr_steer_table *t);
 
@@ -50,7 +58,9 @@ int mr_steer_load(const struct mr_steer_options *opt, struct mr_steer **out, str
 void mr_steer_unload(struct mr_steer *s);
 int mr_steer_prog_fd(const struct mr_steer *s);
 int mr_steer_xskmap_fd(const struct mr_steer *s);
-/* Puts a table in force, without detaching; in force for every packet when it returns.  On failure the old one stays. */
+/* Puts a table in force, without detaching; in force for every packet when it returns.  NULL or one without entries: everything
+ * passes.  On failure the old one stays.  Waits for the kernel's running programs, some 10 ms a prefix list.  Keeps nothing of t.
+ * -ENOMEM, -EPERM and what bpf(2) says.  Threads: control, one at a time for one s. */
 int mr_steer_apply(struct mr_steer *s, const struct mr_steer_table *t, struct mr_error *e);
 
 /* Packets since load, summed over CPUs. */

@@ -3,6 +3,10 @@
 #include "prog_run.h"
 #include "tests/steer_model.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
 #define TABLES  60
 #define PACKETS 2000 /* a table */
 
@@ -113,9 +117,82 @@ static void test_shim(void)
 	printf("shim: stripped in generic mode with the right cookie only\n");
 }
 
+/* A worker that keeps the program busy with one frame until told to stop. */
+struct busy {
+	const struct mr_steer *s;
+	const struct packet *p;
+	atomic_bool stop;
+	unsigned long runs;
+};
+
+static void *keep_busy(void *arg)
+{
+	struct busy *b = arg;
+	while (!atomic_load(&b->stop)) {
+		LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = b->p->bytes, .data_size_in = b->p->len, .repeat = 2000);
+		CHECK(!bpf_prog_test_run_opts(mr_steer_prog_fd(b->s), &o) && o.retval == 2, "BPF_PROG_RUN");
+		b->runs += 2000;
+	}
+	return NULL;
+}
+
+static double now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* Both tables match the frame by other entries, prefixes and ports: through every change each packet is matched, none slips by. */
+static void test_live_change(void)
+{
+	static struct steer_set set[2];
+	struct mr_steer *s = load(false);
+	struct mr_steer_table *t[2];
+	struct mr_steer_counters c;
+	struct rng r = { 8 };
+	struct packet p;
+	struct mr_parsed parsed;
+	do {
+		packet_build(&r, &p);
+		mr_parse(p.bytes, p.bytes + p.len, &parsed);
+		for (unsigned i = 0; i < 2; i++) {
+			random_entries(&r, &set[i], i ? 256 : 40);
+			for (unsigned k = 0; k < set[i].cnt; k++)
+				if (!set[i].entry[k].match) /* an entry that matches everything would prove little */
+					set[i].entry[k].match = &set[i].match[k];
+		}
+	} while (!(parsed.flags & MR_PKT_PORTS) || model_classify(&set[0], &parsed, p.bytes) < 0 ||
+		model_classify(&set[1], &parsed, p.bytes) < 0);
+	apply(s, &set[0], &t[0]);
+	apply(s, &set[1], &t[1]);
+	struct busy b = { .s = s, .p = &p };
+	pthread_t worker;
+	double longest = 0;
+	CHECK(!pthread_create(&worker, NULL, keep_busy, &b), "thread");
+	for (unsigned i = 0; i < 40; i++) {
+		double before = now_ms();
+		CHECK(!mr_steer_apply(s, t[i % 2], NULL), "apply");
+		longest = now_ms() - before > longest ? now_ms() - before : longest;
+	}
+	atomic_store(&b.stop, true);
+	pthread_join(worker, NULL);
+	CHECK(!mr_steer_read_counters(s, &c), "counters");
+	CHECK(c.passed == 0 && c.no_socket == b.runs, "%llu of %lu packets slipped by", (unsigned long long)c.passed,
+		b.runs);
+	/* An empty table is in force when apply returns. */
+	CHECK(!mr_steer_apply(s, NULL, NULL) && !matched(s, &p, &c), "empty");
+	CHECK(!mr_steer_apply(s, t[0], NULL) && matched(s, &p, &c), "not empty again");
+	printf("40 live changes under %lu packets, none slipped by; the longest took %.0f ms\n", b.runs, longest);
+	mr_steer_table_free(t[0]);
+	mr_steer_table_free(t[1]);
+	mr_steer_unload(s);
+}
+
 int main(void)
 {
 	test_equal();
 	test_shim();
+	test_live_change();
 	return 0;
 }
