@@ -5,9 +5,12 @@
  * BPF_PROG_RUN repeats each program on one frame; programs take turns in every round, so that what disturbs the machine disturbs all.
  * A figure is the median over the rounds; a ratio is to a program that only returns XDP_PASS, in the same rounds.
  *
+ * Then the same entries in user space: mr_steer_classify() on the parsed frame, in the same rounds.
+ *
  *     bench_steer [--json] [--rounds N] [--repeat N]
  */
 #include "core/steer.h"
+#include "kern/parse.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -16,13 +19,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define ENTRIES_MAX 256
 #define ROUNDS_MAX  101
-#define VARIANT_CNT 5
+#define VARIANT_CNT 8
+#define PROGRAM_CNT 5
 #define TRAFFIC_CNT 4
 
-static const int variant_entries[VARIANT_CNT] = { -1, 0, 1, 16, 256 }; /* -1: the bare program */
+/* Programs first (-1 entries: the bare one), then classification in user space. */
+static const struct {
+	const char *name;
+	int entries;
+} variants[VARIANT_CNT] = { { "bare", -1 }, { "steer", 0 }, { "steer", 1 }, { "steer", 16 }, { "steer", 256 },
+	{ "classify", 1 }, { "classify", 16 }, { "classify", 256 } };
 
 /* Destination ports of the entries are 1000..1255, destinations 10.0.N.0/24 and 2001:db8:N::/48. */
 struct entries {
@@ -83,6 +93,25 @@ static int load_bare(void)
 	return bpf_prog_load(BPF_PROG_TYPE_XDP, "bare", "BSD", code, 2, NULL);
 }
 
+/* Nanoseconds a call, in user space. */
+static unsigned classify(const struct mr_steer_table *t, const struct traffic *f, unsigned repeat)
+{
+	struct timespec a, b;
+	struct mr_parsed p;
+	unsigned bytes = f->family == 4 ? 60 : 74;
+	int sum = 0;
+	mr_parse(f->frame, f->frame + bytes, &p);
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	for (unsigned i = 0; i < repeat; i++)
+		sum += mr_steer_classify(t, &p, f->frame);
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	if (sum != -(int)repeat) {
+		fprintf(stderr, "bench_steer: an entry matched\n");
+		exit(1);
+	}
+	return (unsigned)((double)((b.tv_sec - a.tv_sec) * 1000000000LL + b.tv_nsec - a.tv_nsec) / repeat + 0.5);
+}
+
 /* The program with the first cnt entries in force: its fd, or -errno. */
 static int load_steer(const struct entries *e, unsigned cnt, struct mr_steer **s, struct mr_error *err)
 {
@@ -134,13 +163,13 @@ static void report(unsigned ns[TRAFFIC_CNT][VARIANT_CNT][ROUNDS_MAX], unsigned r
 				bare = median ? median : 1;
 			char name[32] = "bare";
 			if (v)
-				snprintf(name, sizeof(name), "steer %d", variant_entries[v]);
+				snprintf(name, sizeof(name), "%s %d", variants[v].name, variants[v].entries);
 			if (json)
 				printf("%s\n  { \"traffic\": \"%s\", \"program\": \"%s\", \"entries\": %d, "
 				       "\"median_ns\": %u, "
 				       "\"quartile_low_ns\": %u, \"quartile_high_ns\": %u, \"ratio_to_bare\": %.2f }",
-					t || v ? "," : "", traffics[t].name, v ? "steer" : "bare",
-					v ? variant_entries[v] : 0, median, low, high, (double)median / bare);
+					t || v ? "," : "", traffics[t].name, variants[v].name,
+					v ? variants[v].entries : 0, median, low, high, (double)median / bare);
 			else
 				printf("  %-10s %4u ns a packet (quartiles %u-%u), %.2f of bare, %+d ns\n", name,
 					median, low, high, (double)median / bare, (int)median - (int)bare);
@@ -150,34 +179,44 @@ static void report(unsigned ns[TRAFFIC_CNT][VARIANT_CNT][ROUNDS_MAX], unsigned r
 		printf("\n] }\n");
 }
 
+static bool options(int argc, char **argv, unsigned *rounds, unsigned *repeat, bool *json)
+{
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--json"))
+			*json = true;
+		else if (!strcmp(argv[i], "--rounds") && i + 1 < argc)
+			*rounds = (unsigned)atoi(argv[++i]);
+		else if (!strcmp(argv[i], "--repeat") && i + 1 < argc)
+			*repeat = (unsigned)atoi(argv[++i]);
+		else
+			*rounds = 0;
+	}
+	if (*rounds && *rounds <= ROUNDS_MAX && *repeat && *repeat <= 100000000)
+		return true;
+	fprintf(stderr, "usage: bench_steer [--json] [--rounds 1-%u] [--repeat N]\n", ROUNDS_MAX);
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	static struct entries e;
 	static unsigned ns[TRAFFIC_CNT][VARIANT_CNT][ROUNDS_MAX];
 	struct mr_steer *steer[VARIANT_CNT] = { NULL };
 	struct mr_error err = { "" };
+	struct mr_steer_table *table[VARIANT_CNT] = { NULL };
 	int fd[VARIANT_CNT], rc = 1;
 	unsigned rounds = 21, repeat = 200000;
 	bool json = false;
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json"))
-			json = true;
-		else if (!strcmp(argv[i], "--rounds") && i + 1 < argc)
-			rounds = (unsigned)atoi(argv[++i]);
-		else if (!strcmp(argv[i], "--repeat") && i + 1 < argc)
-			repeat = (unsigned)atoi(argv[++i]);
-		else
-			rounds = 0;
-	}
-	if (!rounds || rounds > ROUNDS_MAX || !repeat || repeat > 100000000) {
-		fprintf(stderr, "usage: bench_steer [--json] [--rounds 1-%u] [--repeat N]\n", ROUNDS_MAX);
+	if (!options(argc, argv, &rounds, &repeat, &json))
 		return 2;
-	}
 	make_entries(&e);
 	for (unsigned t = 0; t < TRAFFIC_CNT; t++)
 		make_frame(&traffics[t]);
-	for (unsigned v = 0; v < VARIANT_CNT; v++) {
-		fd[v] = v ? load_steer(&e, (unsigned)variant_entries[v], &steer[v], &err) : load_bare();
+	for (unsigned v = PROGRAM_CNT; v < VARIANT_CNT; v++)
+		if (mr_steer_compile(e.entry, (unsigned)variants[v].entries, &table[v], &err))
+			goto out;
+	for (unsigned v = 0; v < PROGRAM_CNT; v++) {
+		fd[v] = v ? load_steer(&e, (unsigned)variants[v].entries, &steer[v], &err) : load_bare();
 		if (fd[v] < 0) {
 			fprintf(stderr, "bench_steer: %s\n", err.text[0] ? err.text : strerror(-fd[v]));
 			rc = fd[v] == -EPERM ? 77 : 1;
@@ -187,12 +226,16 @@ int main(int argc, char **argv)
 	for (unsigned r = 0; r < rounds; r++)
 		for (unsigned t = 0; t < TRAFFIC_CNT; t++)
 			for (unsigned v = 0; v < VARIANT_CNT; v++)
-				if (run(fd[v], &traffics[t], repeat, &ns[t][v][r]))
+				if (v >= PROGRAM_CNT)
+					ns[t][v][r] = classify(table[v], &traffics[t], repeat);
+				else if (run(fd[v], &traffics[t], repeat, &ns[t][v][r]))
 					goto out;
 	report(ns, rounds, repeat, json);
 	rc = 0;
 out:
-	for (unsigned v = 0; v < VARIANT_CNT; v++)
+	for (unsigned v = 0; v < VARIANT_CNT; v++) {
+		mr_steer_table_free(table[v]);
 		mr_steer_unload(steer[v]);
+	}
 	return rc;
 }
