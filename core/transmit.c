@@ -91,19 +91,8 @@ static void flush_one(struct mr_worker *w, unsigned id)
 	e->cnt = 0;
 }
 
-void mr_transmit_frame(struct mr_worker *w, const struct mr_frame *f, unsigned egress, uint8_t ingress)
+void mr_transmit_overflow(struct mr_worker *w, unsigned egress)
 {
-	if (!egress || egress > MR_MAX_INTERFACES) {
-		mr_transmit_drop(w, f, ingress, MR_REASON_NO_NEXTHOP);
-		return;
-	}
-	struct mr_egress *e = &w->egress[egress];
-	if (!e->cnt)
-		w->active[w->active_cnt++] = egress;
-	e->frame[e->cnt] = *f;
-	e->ingress[e->cnt] = ingress;
-	if (++e->cnt < MR_PENDING)
-		return;
 	flush_one(w, egress);
 	for (unsigned i = 0; i < w->active_cnt; i++)
 		if (w->active[i] == egress)

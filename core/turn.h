@@ -123,7 +123,6 @@ bool mr_turn_hit(struct mr_worker *w, unsigned idx, const struct mr_found *f);
 /* Looks one packet up by key; true and *f when there is a record.  The copies are kept in *c4 or *c6. */
 bool mr_turn_find(struct mr_worker *w, const struct mr_flow_key *key, struct mr_found *f, struct mr_flow4 *c4,
 	struct mr_flow6 *c6);
-const struct mr_nexthop *mr_turn_nexthop(struct mr_worker *w, uint16_t slot);
 /* Applies a decision to a frame and sends it on its way; the frame is gone afterwards. */
 void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, uint8_t ingress,
 	const struct mr_found *how);
@@ -133,13 +132,28 @@ void mr_miss_finish(struct mr_worker *w);      /* w->in, w->missed */
 unsigned mr_miss_reason(unsigned parse_error); /* what a malformed frame is dropped under */
 
 /* transmit.c; the frame belongs to the worker before, and not after */
-void mr_transmit_frame(struct mr_worker *w, const struct mr_frame *f, unsigned egress, uint8_t ingress);
+void mr_transmit_overflow(struct mr_worker *w, unsigned egress); /* it is full: sends in the middle of a turn */
 void mr_transmit_kernel(
 	struct mr_worker *w, const struct mr_frame *f, const uint8_t *data, unsigned interface_id, uint8_t ingress);
 void mr_transmit_drop(struct mr_worker *w, const struct mr_frame *f, uint8_t ingress, unsigned reason);
 void mr_transmit_flush(struct mr_worker *w);
 unsigned mr_transmit_take(struct mr_worker *w); /* frames other workers handed over; returns how many */
 void mr_transmit_discard(struct mr_worker *w);  /* the same, to drop them: the worker has ended */
+
+static inline void mr_transmit_frame(struct mr_worker *w, const struct mr_frame *f, unsigned egress, uint8_t ingress)
+{
+	if (!egress || egress > MR_MAX_INTERFACES) {
+		mr_transmit_drop(w, f, ingress, MR_REASON_NO_NEXTHOP);
+		return;
+	}
+	struct mr_egress *e = &w->egress[egress];
+	if (!e->cnt)
+		w->active[w->active_cnt++] = egress;
+	e->frame[e->cnt] = *f;
+	e->ingress[e->cnt] = ingress;
+	if (++e->cnt == MR_PENDING)
+		mr_transmit_overflow(w, egress);
+}
 
 /* idle.c */
 void mr_idle_rest(struct mr_worker *w);

@@ -27,7 +27,8 @@ void mr_turn_record_count(struct mr_flow_state *st, uint32_t packets, uint64_t b
 	__atomic_store_n(&st->last_seen_ms, now_ms, __ATOMIC_RELAXED);
 }
 
-const struct mr_nexthop *mr_turn_nexthop(struct mr_worker *w, uint16_t slot)
+/* A copy for the turn: a change is in force with the next one. */
+static __always_inline const struct mr_nexthop *nexthop(struct mr_worker *w, uint16_t slot)
 {
 	unsigned way = slot % MR_NEXTHOP_WAYS;
 	if (w->nexthop_slot[way] != slot) {
@@ -37,10 +38,10 @@ const struct mr_nexthop *mr_turn_nexthop(struct mr_worker *w, uint16_t slot)
 	return &w->nexthop[way];
 }
 
-void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, uint8_t ingress,
-	const struct mr_found *how)
+static __always_inline void apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p,
+	uint8_t ingress, const struct mr_found *how)
 {
-	const struct mr_nexthop *nh = mr_turn_nexthop(w, how->st->nexthop);
+	const struct mr_nexthop *nh = nexthop(w, how->st->nexthop);
 	unsigned interface_id = w->plan->ingress[ingress].interface_id;
 	if (nh->kind == MR_NH_KERNEL) {
 		mr_transmit_kernel(w, &f, data, interface_id, ingress);
@@ -55,6 +56,12 @@ void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const 
 	}
 	f.addr += data - start;
 	mr_transmit_frame(w, &f, nh->kind == MR_NH_BACK ? interface_id : nh->egress, ingress);
+}
+
+void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, uint8_t ingress,
+	const struct mr_found *how)
+{
+	apply(w, f, data, p, ingress, how);
 }
 
 /* The part of a decision that happens to each packet.  False: over the rate of a limit. */
@@ -110,7 +117,7 @@ static inline bool same_ingress(const struct mr_worker *w, unsigned i, uint8_t i
 	return pipeline >= 0 && pi->ingress[pipeline] == ingress;
 }
 
-bool mr_turn_hit(struct mr_worker *w, unsigned i, const struct mr_found *f)
+static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr_found *f)
 {
 	const struct mr_parsed *p = &w->in.parsed[i];
 	struct mr_frame frame = w->in.frame[i];
@@ -121,13 +128,20 @@ bool mr_turn_hit(struct mr_worker *w, unsigned i, const struct mr_found *f)
 		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN || !tell_session(w, f, p->tcp_flags))
 			return false;
 	}
-	mr_turn_add(&w->stats->ingress[f->ingress].hits, 1);
 	mr_turn_record_count(f->live, 1, frame.len, w->pass.now_ms);
 	if (f->st->effects && !run_effects(w, f->st->effects, frame.len)) {
 		mr_transmit_drop(w, &frame, f->ingress, MR_REASON_METER);
 		return true;
 	}
-	mr_turn_apply(w, frame, w->in.data[i], p, f->ingress, f);
+	apply(w, frame, w->in.data[i], p, f->ingress, f);
+	return true;
+}
+
+bool mr_turn_hit(struct mr_worker *w, unsigned i, const struct mr_found *f)
+{
+	if (!hit(w, i, f))
+		return false;
+	mr_turn_add(&w->stats->ingress[f->ingress].hits, 1);
 	return true;
 }
 
@@ -183,17 +197,24 @@ static void miss(struct mr_worker *w, unsigned i, const struct mr_found *f)
 	m->ref = mr_turn_ref(w->sh->flows, f);
 }
 
-/* Received packets are counted in runs of one pair. */
+/* Packets decided by records are counted in runs of one pair. */
 struct run {
 	uint8_t ingress;
 	uint64_t packets, bytes;
 };
 
+static inline void run_end(struct mr_worker *w, const struct run *r)
+{
+	if (!r->packets)
+		return;
+	mr_turn_count(&w->stats->ingress[r->ingress].received, r->packets, r->bytes);
+	mr_turn_add(&w->stats->ingress[r->ingress].hits, r->packets);
+}
+
 static inline void run_add(struct mr_worker *w, struct run *r, uint8_t ingress, uint32_t len)
 {
 	if (r->ingress != ingress) {
-		if (r->packets)
-			mr_turn_count(&w->stats->ingress[r->ingress].received, r->packets, r->bytes);
+		run_end(w, r);
 		*r = (struct run){ .ingress = ingress };
 	}
 	r->packets++;
@@ -214,7 +235,7 @@ static void hits(struct mr_worker *w)
 		uint32_t len = in->frame[i].len;
 		if (in->rec4[k])
 			found4(in->rec4[k], &in->copy4[k], in->hash4[k], &f);
-		if (in->rec4[k] && mr_turn_hit(w, i, &f))
+		if (in->rec4[k] && hit(w, i, &f))
 			run_add(w, &run, f.ingress, len);
 		else
 			miss(w, i, in->rec4[k] ? &f : NULL);
@@ -224,13 +245,12 @@ static void hits(struct mr_worker *w)
 		uint32_t len = in->frame[i].len;
 		if (in->rec6[k])
 			found6(in->rec6[k], &in->copy6[k], in->hash6[k], &f);
-		if (in->rec6[k] && mr_turn_hit(w, i, &f))
+		if (in->rec6[k] && hit(w, i, &f))
 			run_add(w, &run, f.ingress, len);
 		else
 			miss(w, i, in->rec6[k] ? &f : NULL);
 	}
-	if (run.packets)
-		mr_turn_count(&w->stats->ingress[run.ingress].received, run.packets, run.bytes);
+	run_end(w, &run);
 }
 
 /* Headers and keys of all frames; those that name no session are misses at once. */
