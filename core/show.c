@@ -84,20 +84,29 @@ int mr_show_get_number(
 	return 0;
 }
 
-/* Refuses members that nobody reads: a filter that is misspelt must not be ignored.  keys: space-separated. */
+/* Is it one of the words, which have a blank between? */
+static bool is_word(const char *key, const char *words)
+{
+	size_t n = strlen(key);
+	while (*words) {
+		size_t k = strcspn(words, " ");
+		if (k == n && !memcmp(words, key, n))
+			return true;
+		words += k + (words[k] == ' ');
+	}
+	return false;
+}
+
+/* Refuses members that nobody reads: a filter that is misspelt must not be ignored. */
 static int check_keys(const json_t *request, const char *keys, struct mr_error *e)
 {
 	const char *key;
 	json_t *value;
 	json_object_foreach((json_t *)request, key, value)
 	{
-		size_t n = strlen(key);
-		const char *at = keys;
-		while ((at = strstr(at, key)) && ((at != keys && at[-1] != ' ') || (at[n] && at[n] != ' ')))
-			at++;
-		if (!n || !at)
+		if (!is_word(key, keys))
 			return mr_error_set(
-				e, -EINVAL, "a request of this kind has no '%s'; it may have: %s", key, keys);
+				e, -EINVAL, "a request of this kind has no '%.64s'; it may have: %s", key, keys);
 	}
 	return 0;
 }

@@ -37,6 +37,13 @@ static void traffic(void)
 	(void)rig_sent(rig, "wan");
 }
 
+/* Leak checks see a clean end. */
+static void end(void)
+{
+	rig_runtime_destroy(rt);
+	rig_destroy(rig);
+}
+
 static void answer(const char *line, size_t bytes)
 {
 	char *text = mr_control_answer(mr_show_answer, rt, line, bytes);
@@ -55,6 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	if (!rig) {
 		rig = rig_create(yaml, NULL);
 		rt = rig_runtime_create(rig);
+		atexit(end);
 	}
 	/* flows-delete of the input before took them */
 	if (!mr_sessions_next(rig->sh.sessions, 1))
