@@ -81,73 +81,47 @@ int mr_steer_xskmap_fd(const struct mr_steer *s)
 
 /* ---- tables ----------------------------------------------------------------------------------------------------- */
 
-static int fill_trie(int fd, const struct mr_steer_end *end, bool v6)
+static int fill_end(int fd, const struct mr_steer_end *end, uint32_t which)
 {
+	bool v6 = which & 2;
 	for (uint32_t i = 0; i < end->prefix_cnt; i++) {
 		const struct mr_steer_prefix *p = &end->prefix[i];
-		struct mr_steer_key6 k6 = { .prefix_bits = p->bits };
-		struct mr_steer_key4 k4 = { .prefix_bits = p->bits, .addr_be = mr_be32((uint32_t)(p->addr >> 96)) };
-		for (unsigned w = 0; w < 4; w++)
-			k6.addr_be[w] = mr_be32((uint32_t)(p->addr >> (96 - 32 * w)));
-		int err = bpf_map_update_elem(fd, v6 ? (void *)&k6 : (void *)&k4, &p->set, BPF_ANY);
+		struct mr_steer_key key = { .prefix_bits = MR_STEER_KEY_BITS + p->bits, .end = which };
+		for (unsigned w = 0; w < (v6 ? 4 : 1); w++)
+			key.addr_be[w] = mr_be32((uint32_t)(p->addr >> (96 - 32 * w)));
+		int err = bpf_map_update_elem(fd, &key, &p->set, BPF_ANY);
 		if (err)
 			return err;
 	}
 	return 0;
 }
 
-/* A trie with one end's prefixes: its fd, or -errno. */
-static int create_trie(const struct mr_steer_end *end, bool v6)
+/* A trie with a table's prefixes (NULL: none): its fd, or -errno. */
+static int create_trie(const struct mr_steer_table *t)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC);
-	int fd = bpf_map_create(BPF_MAP_TYPE_LPM_TRIE, "steer_prefixes",
-		v6 ? sizeof(struct mr_steer_key6) : sizeof(struct mr_steer_key4), sizeof(struct mr_steer_bits),
-		end->prefix_cnt ? end->prefix_cnt : 1, &opts);
-	if (fd < 0)
-		return fd;
-	int err = fill_trie(fd, end, v6);
-	if (err) {
-		close(fd);
-		return err;
+	uint32_t cnt = 1;
+	for (unsigned i = 0; t && i < 4; i++)
+		cnt += t->end[i / 2][i % 2].prefix_cnt;
+	int fd = bpf_map_create(BPF_MAP_TYPE_LPM_TRIE, "steer_prefixes", sizeof(struct mr_steer_key),
+		sizeof(struct mr_steer_bits), cnt, &opts);
+	for (unsigned i = 0; t && fd >= 0 && i < 4; i++) {
+		int err = fill_end(fd, &t->end[i / 2][i % 2], MR_STEER_END(i / 2, MR_STEER_SRC + i % 2));
+		if (err) {
+			close(fd);
+			return err;
+		}
 	}
 	return fd;
 }
 
-static int tries_fd(const struct mr_steer *s, bool v6)
+/* Puts a trie into a slot.  The kernel returns from that when no program that was running at the call still runs. */
+static int write_trie(struct mr_steer *s, uint32_t slot, const struct mr_steer_table *t)
 {
-	return bpf_map__fd(v6 ? s->skel->maps.steer_tries6 : s->skel->maps.steer_tries4);
-}
-
-/* Puts one end's trie into its place in table `idx`, which nobody reads; takes away an old one that is not replaced. */
-static int write_end(struct mr_steer *s, const struct mr_steer_table *t, uint32_t idx, bool v6, unsigned side)
-{
-	const struct mr_steer_end *end = &t->end[v6][side];
-	uint32_t slot = MR_STEER_TRIE(idx, side ? MR_STEER_DST : MR_STEER_SRC);
-	if (!end->prefix_cnt) {
-		uint32_t id;
-		/* Looking first saves the wait that a deletion is. */
-		if (bpf_map_lookup_elem(tries_fd(s, v6), &slot, &id))
-			return 0;
-		int err = bpf_map_delete_elem(tries_fd(s, v6), &slot);
-		return err == -ENOENT ? 0 : err;
-	}
-	int fd = create_trie(end, v6);
+	int fd = create_trie(t);
 	if (fd < 0)
 		return fd;
-	int err = bpf_map_update_elem(tries_fd(s, v6), &slot, &fd, BPF_ANY);
-	close(fd);
-	return err;
-}
-
-/* Returns when no program that was running at the call still runs. */
-static int wait_for_programs(struct mr_steer *s)
-{
-	static const struct mr_steer_end none;
-	uint32_t slot = MR_STEER_TRIE_SPARE;
-	int fd = create_trie(&none, false);
-	if (fd < 0)
-		return fd;
-	int err = bpf_map_update_elem(tries_fd(s, false), &slot, &fd, BPF_ANY);
+	int err = bpf_map_update_elem(bpf_map__fd(s->skel->maps.steer_tries), &slot, &fd, BPF_ANY);
 	close(fd);
 	return err;
 }
@@ -159,15 +133,14 @@ int mr_steer_apply(struct mr_steer *s, const struct mr_steer_table *t, struct mr
 	if (t && t->image->head.entry_cnt) {
 		active = before == 1 ? 2 : 1;
 		uint32_t idx = active - 1;
-		for (unsigned i = 0; i < 4 && !err; i++)
-			err = write_end(s, t, idx, i / 2, i % 2);
+		err = write_trie(s, idx, t);
 		if (!err)
 			err = bpf_map_update_elem(bpf_map__fd(s->skel->maps.steer_tables), &idx, t->image, BPF_ANY);
 	}
 	if (err)
 		return mr_error_set(e, err, "cannot write the steering table: %s", strerror(-err));
 	__atomic_store_n(&s->skel->bss->steer_active, active, __ATOMIC_RELEASE);
-	err = wait_for_programs(s);
+	err = write_trie(s, MR_STEER_TRIE_SPARE, NULL); /* for the wait */
 	if (!err)
 		return 0;
 	__atomic_store_n(&s->skel->bss->steer_active, before, __ATOMIC_RELEASE);

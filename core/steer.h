@@ -59,7 +59,7 @@ void mr_steer_unload(struct mr_steer *s);
 int mr_steer_prog_fd(const struct mr_steer *s);
 int mr_steer_xskmap_fd(const struct mr_steer *s);
 /* Puts a table in force, without detaching; in force for every packet when it returns.  NULL or one without entries: everything
- * passes.  On failure the old one stays.  Waits for the kernel's running programs, some 10 ms a prefix list.  Keeps nothing of t.
+ * passes.  On failure the old one stays.  Waits twice for the kernel's running programs, some 10 ms each.  Keeps nothing of t.
  * -ENOMEM, -EPERM and what bpf(2) says.  Threads: control, one at a time for one s. */
 int mr_steer_apply(struct mr_steer *s, const struct mr_steer_table *t, struct mr_error *e);
 

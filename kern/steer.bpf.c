@@ -35,19 +35,11 @@ struct {
 	__type(value, struct mr_steer_image);
 } steer_tables SEC(".maps");
 
-struct trie4 {
+struct trie {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1);
-	__uint(key_size, sizeof(struct mr_steer_key4)); /* by size: clang leaves inner types undefined */
-	__uint(value_size, sizeof(struct mr_steer_bits));
-};
-
-struct trie6 {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1);
-	__uint(key_size, sizeof(struct mr_steer_key6));
+	__uint(key_size, sizeof(struct mr_steer_key)); /* by size: clang leaves inner types undefined */
 	__uint(value_size, sizeof(struct mr_steer_bits));
 };
 
@@ -55,15 +47,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, MR_STEER_TRIE_CNT);
 	__type(key, __u32);
-	__array(values, struct trie4);
-} steer_tries4 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, MR_STEER_TRIE_CNT);
-	__type(key, __u32);
-	__array(values, struct trie6);
-} steer_tries6 SEC(".maps");
+	__array(values, struct trie);
+} steer_tries SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -89,44 +74,32 @@ static __always_inline int is_shim(const void *data, const void *data_end)
 	return cookie == steer_shim_cookie;
 }
 
-/* The entries whose prefix covers the address at one end; NULL: none has one for this family. */
-static __always_inline const struct mr_steer_bits *prefix4(__u32 table, enum mr_steer_field f, const __u8 *addr)
-{
-	__u32 idx = MR_STEER_TRIE(table, f);
-	void *trie = bpf_map_lookup_elem(&steer_tries4, &idx);
-	if (!trie)
-		return (void *)0;
-	struct mr_steer_key4 key = { .prefix_bits = 32, .addr_be = mr_load32(addr) };
-	return bpf_map_lookup_elem(trie, &key);
-}
-
-static __always_inline const struct mr_steer_bits *prefix6(__u32 table, enum mr_steer_field f, const __u8 *addr)
-{
-	__u32 idx = MR_STEER_TRIE(table, f);
-	void *trie = bpf_map_lookup_elem(&steer_tries6, &idx);
-	if (!trie)
-		return (void *)0;
-	struct mr_steer_key6 key = { .prefix_bits = 128 };
-	for (int i = 0; i < 4; i++)
-		key.addr_be[i] = mr_load32(addr + 4 * i);
-	return bpf_map_lookup_elem(trie, &key);
-}
-
 static __always_inline void end_bits(const struct mr_steer_image *m, __u32 table, enum mr_steer_field f,
 	const struct mr_parsed *p, const void *data, const void *data_end, struct mr_steer_bits *b)
 {
 	const struct mr_steer_bits *found = (void *)0;
+	struct mr_steer_key key = { 0 };
 	if (!(m->head.fields & 1u << f) || !mr_steer_any(b))
 		return;
 	if (p->flags & MR_PKT_IP4) {
 		const __u8 *ip = mr_parse_ip_header(data, data_end, p, 20);
-		if (ip)
-			found = prefix4(table, f, ip + (f == MR_STEER_SRC ? 12 : 16));
+		if (ip) {
+			key.prefix_bits = MR_STEER_KEY_BITS + 32;
+			key.end = MR_STEER_END(0, f);
+			key.addr_be[0] = mr_load32(ip + (f == MR_STEER_SRC ? 12 : 16));
+		}
 	} else if (p->flags & MR_PKT_IP6) {
 		const __u8 *ip = mr_parse_ip_header(data, data_end, p, 40);
-		if (ip)
-			found = prefix6(table, f, ip + (f == MR_STEER_SRC ? 8 : 24));
+		if (ip) {
+			key.prefix_bits = MR_STEER_KEY_BITS + 128;
+			key.end = MR_STEER_END(1, f);
+			for (int i = 0; i < 4; i++)
+				key.addr_be[i] = mr_load32(ip + (f == MR_STEER_SRC ? 8 : 24) + 4 * i);
+		}
 	}
+	void *trie = key.prefix_bits ? bpf_map_lookup_elem(&steer_tries, &table) : (void *)0;
+	if (trie)
+		found = bpf_map_lookup_elem(trie, &key);
 	mr_steer_and(b, found ? found : &m->head.absent[f]);
 }
 

@@ -55,21 +55,19 @@ struct mr_steer_image {
 _Static_assert(MR_STEER_WORDS == 4, "unrolled below");
 _Static_assert(MR_MAX_PIPELINES <= MR_STEER_EXCEPT, "pipeline and flag share a byte");
 
-/* Keys of the kernel's prefix tries. */
-struct mr_steer_key4 {
-	__u32 prefix_bits;
-	__be32 addr_be;
+/* Key of the kernel's prefix trie: one trie holds both ends of both families, told apart by the first word. */
+struct mr_steer_key {
+	__u32 prefix_bits; /* MR_STEER_KEY_BITS and the prefix's own length */
+	__u32 end;         /* MR_STEER_END() */
+	__be32 addr_be[4]; /* IPv4 uses [0] */
 };
 
-struct mr_steer_key6 {
-	__u32 prefix_bits;
-	__be32 addr_be[4];
-};
+#define MR_STEER_KEY_BITS       32
+#define MR_STEER_END(v6, field) (((v6) ? 2u : 0u) | ((field) == MR_STEER_DST))
 
-/* Indexes of the kernel's maps of tries: table 0 or 1, source or destination; the last one exists to be waited on. */
-#define MR_STEER_TRIE(table, field) ((table)*2 + ((field) == MR_STEER_DST))
-#define MR_STEER_TRIE_SPARE         4
-#define MR_STEER_TRIE_CNT           5
+/* Slots of the map of tries: table 0, table 1, and one that exists to be waited on. */
+#define MR_STEER_TRIE_SPARE 2
+#define MR_STEER_TRIE_CNT   3
 
 /* Packets, by CPU. */
 enum mr_steer_count {
