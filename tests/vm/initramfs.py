@@ -19,7 +19,7 @@ class Missing(Exception):
 
 class Initramfs:
     def __init__(self):
-        self.entries = {}  # path in the guest: (mode, bytes, or the name of a file here)
+        self.entries = {}  # path in the guest: (mode, bytes)
         self.asked = set()
 
     def folder(self, path):
@@ -59,7 +59,8 @@ class Initramfs:
             self.entries[path] = (info.st_mode, os.readlink(path).encode())
             self.file(os.path.join(os.path.dirname(path), os.readlink(path)))
         elif stat.S_ISREG(info.st_mode):
-            self.entries[path] = (info.st_mode, path)
+            with open(path, "rb") as f:
+                self.entries[path] = (info.st_mode, f.read())
 
     def program(self, path):
         """A file and, when it is linked, its libraries."""
@@ -105,9 +106,6 @@ class Initramfs:
 
     @staticmethod
     def write_entry(out, inode, name, mode, content):
-        if isinstance(content, str):
-            with open(content, "rb") as f:
-                content = f.read()
         fields = [inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name.encode()) + 1, 0]
         out.write(b"070701" + b"".join(b"%08x" % f for f in fields) + name.encode() + b"\0")
         out.write(b"\0" * (-out.tell() % 4))
