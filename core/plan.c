@@ -468,6 +468,33 @@ failed:
 	return err;
 }
 
+int mr_plan_check(const struct mr_config *config, unsigned worker_cnt, struct mr_error *e)
+{
+	struct mr_plan *plan = NULL;
+	struct mr_plan_env env = { .stats = mr_stats_create(worker_cnt),
+		.nexthops = mr_nexthops_create(),
+		.worker_cnt = worker_cnt,
+		.serial = 1 };
+	int err = 0;
+	if (!env.stats || !env.nexthops)
+		err = mr_error_set(e, -ENOMEM, "out of memory while checking the configuration");
+	else if (config->interface_cnt > MR_MAX_INTERFACES)
+		err = mr_config_error(config, e, config->interfaces[MR_MAX_INTERFACES].at, "interfaces",
+			"more than %u interfaces", MR_MAX_INTERFACES);
+	for (uint32_t i = 0; !err && i < config->interface_cnt; i++)
+		env.device[i + 1] = (struct mr_plan_device){ .name = config->interfaces[i].name,
+			.is_file = !config->interfaces[i].device };
+	if (!err)
+		err = mr_plan_create(config, &env, &plan, e);
+	if (plan) {
+		drop_contents(plan);
+		free(plan);
+	}
+	mr_nexthops_destroy(env.nexthops);
+	mr_stats_destroy(env.stats);
+	return err;
+}
+
 void mr_plan_adopt(struct mr_plan *plan, struct mr_plan *previous)
 {
 	for (unsigned i = 0; i < plan->stage_cnt; i++) {

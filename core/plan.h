@@ -105,6 +105,9 @@ struct mr_plan_env {
  */
 int mr_plan_create(const struct mr_config *config, const struct mr_plan_env *env, struct mr_plan **out, struct mr_error *e);
 
+/* Makes and ends a plan without touching a device: every fault of the file that a plan would find, found early.  Errors as above. */
+int mr_plan_check(const struct mr_config *config, unsigned worker_cnt, struct mr_error *e);
+
 /* Lets the stages of `plan` adopt from env->previous.  After everything that may fail, before publishing. */
 void mr_plan_adopt(struct mr_plan *plan, struct mr_plan *previous);
 

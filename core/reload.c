@@ -40,11 +40,11 @@ int mr_reload_read(const char *path, struct mr_config **out, struct mr_error *e)
 	int err = mr_config_read(path, &c, e);
 	if (err)
 		return err;
-	err = mr_config_check_supported(c, e);
-	if (!err)
-		err = check_cores(c, e);
+	err = check_cores(c, e);
 	if (!err)
 		err = load_plugins(c, e);
+	if (!err)
+		err = mr_plan_check(c, mr_runtime_worker_cnt(c), e);
 	if (err) {
 		mr_config_free(c);
 		return err;
@@ -108,9 +108,6 @@ static int check_changes(struct mr_runtime *rt, const struct mr_config *c, struc
 	if (c->flows.capacity != old->flows.capacity)
 		return mr_config_error(
 			c, e, nowhere, "flows.capacity", "changing the size of the flow table needs a restart");
-	if (c->interface_cnt > MR_MAX_INTERFACES)
-		return mr_config_error(c, e, c->interfaces[MR_MAX_INTERFACES].at, "interfaces",
-			"more than %u interfaces", MR_MAX_INTERFACES);
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
 		const struct mr_runtime_interface *ri = &rt->interface[id];
 		const struct mr_config_interface *ci = ri->name ? interface_named(c, ri->name) : NULL;

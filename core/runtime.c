@@ -110,9 +110,6 @@ static int make_shared(struct mr_runtime *rt, const struct mr_config *c, struct 
 	unsigned queue_cnt[MR_MAX_INTERFACES] = { 0 };
 	int node[MR_WORKERS_MAX];
 
-	if (c->interface_cnt > MR_MAX_INTERFACES)
-		return mr_config_error(c, e, c->interfaces[MR_MAX_INTERFACES].at, "interfaces",
-			"more than %u interfaces", MR_MAX_INTERFACES);
 	for (uint32_t i = 0; i < c->interface_cnt; i++) {
 		struct mr_interface_info info = { 0 };
 		int err = mr_interface_check(&c->interfaces[i], c->memory.frame_bytes, &info, e);

@@ -85,7 +85,7 @@ static unsigned fill_lend(struct mr_xsk *x, unsigned n)
 /*
  * Replacements first: the kernel never waits for frames while there are any.  With none to be had the packets are taken all the same and
  * the fill ring runs short; service makes up for it when frames come home.  (Leaving them in the rx ring until there are replacements, as
- * other drivers do, waits for ever once a small pool lies in fill and rx rings as a whole: seen with 64 frames.)
+ * other drivers do, would wait for ever once a small pool lies in fill and rx rings as a whole.)
  */
 static unsigned xsk_rx(struct mr_queue *queue, struct mr_frame *f, unsigned n)
 {
