@@ -47,17 +47,11 @@ static uint32_t now_ms(void)
 
 /* ---- reading records ------------------------------------------------------------------------------------------- */
 
-/* A copy that no writer touched meanwhile (kern/flow.h).  False when the record is not the session's or keeps changing. */
+/* A copy that no writer touched meanwhile (kern/flow.h).  False when it keeps changing: then the flow is passed over. */
 static bool copy_record(const void *rec, const struct mr_flow_state *st, void *out, size_t bytes)
 {
 	for (unsigned try = 0; try < READ_TRIES; try++) {
-		uint32_t seq = __atomic_load_n(&st->seq, __ATOMIC_ACQUIRE);
-		if (seq & 1)
-			continue;
-		for (size_t i = 0; i < bytes / 4; i++)
-			((uint32_t *)out)[i] = __atomic_load_n((const uint32_t *)rec + i, __ATOMIC_RELAXED);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
-		if (__atomic_load_n(&st->seq, __ATOMIC_RELAXED) == seq)
+		if (mr_flow_copy(out, rec, &st->seq, (unsigned)(bytes / 8)))
 			return true;
 	}
 	return false;
@@ -105,7 +99,7 @@ static void read_side(
 	struct mr_runtime *rt, const struct mr_session *ss, uint32_t idx, enum mr_direction dir, struct side *s)
 {
 	memset(s, 0, sizeof(*s));
-	mr_flow_ref ref = ss->ref[dir];
+	mr_flow_ref ref = __atomic_load_n(&ss->ref[dir], __ATOMIC_RELAXED);
 	if (ref == MR_FLOW_NONE)
 		return;
 	if (ss->family == 4)
@@ -348,7 +342,7 @@ static int list_flow(
 	if ((json_int_t)json_array_size(l->list) >= l->limit)
 		return 0;
 	const struct side *fw = &side[MR_FORWARD];
-	uint8_t pair = (uint8_t)(ss->ingress % MR_STATS_INGRESS), state = ss->state;
+	uint8_t pair = (uint8_t)(ss->ingress % MR_STATS_INGRESS), state = __atomic_load_n(&ss->state, __ATOMIC_RELAXED);
 	json_t *o = json_pack("{s:I, s:i, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:I, s:I, s:b, s:o, s:o}", "id",
 		(json_int_t)idx, "family", (int)ss->family, "proto", mr_show_proto(ss->proto, proto), "state",
 		state < STATES ? state_names[state] : "free", "zone", (int)fw->zone, "source",
