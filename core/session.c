@@ -296,7 +296,8 @@ static int insert_both(struct mr_sessions *s, uint32_t idx, const struct mr_flow
 					       .last_seen_ms = now_ms,
 					       .generation = d->generation,
 					       .effects = d->effects },
-		{ .flags = MR_FLOW_REPLY, .session = idx, .last_seen_ms = now_ms } };
+		/* of this configuration, though undecided: stages are not asked to revalidate its first packet */
+		{ .flags = MR_FLOW_REPLY, .session = idx, .last_seen_ms = now_ms, .generation = d->generation } };
 	struct mr_flow_key kf = *f, kr = *r;
 
 	kf.k4.ingress = d->ingress; /* the same place in both families' keys */

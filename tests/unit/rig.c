@@ -191,6 +191,19 @@ static void open_interfaces(struct rig *r, const char *yaml, unsigned queues)
 	mr_config_free(c);
 }
 
+/* As core/runtime.c: the stages of the pipeline that made it. */
+static void session_expired(void *ctx, uint32_t idx, struct mr_session *s)
+{
+	struct rig *r = ctx;
+	const struct mr_plan *plan = atomic_load(&r->sh.plan);
+	const struct mr_plan_pipeline *pl = &plan->pipeline[plan->ingress[s->ingress].pipeline];
+	for (unsigned k = 0; k < pl->stage_cnt; k++) {
+		const struct mr_plan_stage *st = &plan->stage[pl->stage[k]];
+		if (st->type->expire)
+			st->type->expire(st->self, s->priv + st->session_offset);
+	}
+}
+
 struct rig *rig_create(const char *yaml, const struct rig_options *opt)
 {
 	static const struct rig_options none;
@@ -228,6 +241,7 @@ struct rig *rig_create(const char *yaml, const struct rig_options *opt)
 			.icmp_ns = 60000000000ull,
 			.other_ns = 600000000000ull } };
 	CHECK(!mr_sessions_create(&so, &r->sh.sessions, &e), "%s", e.text);
+	mr_sessions_on_expire(r->sh.sessions, session_expired, r);
 	open_interfaces(r, yaml, opt->queues ? opt->queues : workers);
 	publish(r, yaml);
 	for (unsigned w = 0; w < workers; w++)

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Stages from plugins: loading, the ABI, translation, sessions' private bytes, abort and expire, reload.
+ * MR_TEST_RELAY is tests/plugin/relay.c; MR_TEST_EXAMPLE is docs/example-stage built by its own Makefile.
+ */
+#include "../unit/rig.h"
+
+#include "core/stage.h"
+#include "kern/rewrite.h"
+
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define HEAD "version: 1\ninterfaces:\n  wan: { device: wan0 }\n  lan: { device: lan0 }\nstages:\n  s: { "
+#define TAIL                                                            \
+	" }\npipelines:\n"                                              \
+	"  in: { from: [ wan ], match: all, stages: [ s ], to: lan }\n" \
+	"  out: { from: [ lan ], match: all, stages: [ s ], to: wan }\n"
+
+static void load(const char *path)
+{
+	struct mr_error e = { 0 };
+	cr_assert_eq(mr_stage_load(path, &e), 0, "%s", e.text);
+}
+
+static unsigned *relay(const char *symbol)
+{
+	void *h = dlopen(MR_TEST_RELAY, RTLD_NOW | RTLD_NOLOAD);
+	cr_assert_not_null(h);
+	unsigned *at = dlsym(h, symbol);
+	cr_assert_not_null(at);
+	return at;
+}
+
+Test(plugin, loading)
+{
+	struct mr_error e = { 0 };
+	load(MR_TEST_RELAY);
+	load(MR_TEST_RELAY);
+	cr_assert_not_null(mr_stage_find("relay"));
+	cr_assert_null(mr_stage_find("none such"));
+	cr_assert_eq(mr_stage_load("/nonexistent.so", &e), -ENOENT);
+	cr_assert(strstr(e.text, "/nonexistent.so"));
+	cr_assert_eq(mr_stage_load("/proc/self/exe", &e), -ENOEXEC);
+	cr_assert_eq(mr_stage_load("/proc/self/maps", &e), -ENOEXEC);
+	cr_assert_eq(mr_stage_load(MR_TEST_TWIN, &e), -EEXIST, "%s", e.text);
+	cr_assert(strstr(e.text, "'relay'"), "%s", e.text);
+	cr_assert_eq(mr_stage_load(MR_TEST_OLD, &e), -ENOEXEC);
+	cr_assert(strstr(e.text, "ABI"), "%s", e.text);
+	unsigned n = 0;
+	while (mr_stage_at(n))
+		n++;
+	cr_assert_eq(mr_stage_at(n - 1), mr_stage_find("relay"));
+}
+
+static struct mr_parsed parse(const struct rig_frame *f)
+{
+	struct mr_parsed p;
+	cr_assert_not_null(f);
+	cr_assert_eq(mr_parse(f->data, f->data + f->len, &p), MR_PARSE_OK);
+	return p;
+}
+
+/* RFC 1071 over header and pseudo header: a wrong delta shows. */
+static bool sums_right(const struct rig_frame *f)
+{
+	struct mr_parsed p = parse(f);
+	const uint8_t *ip = f->data + p.l3_off, *l4 = f->data + p.l4_off;
+	unsigned len = p.l3_off + p.l3_len - p.l4_off;
+	uint32_t head = 0, sum = htons(p.proto) + htons(len);
+	for (unsigned i = 0; i < 20; i += 2)
+		head += mr_load16(ip + i);
+	for (unsigned i = 12; i < 20; i += 2)
+		sum += mr_load16(ip + i);
+	for (unsigned i = 0; i + 1 < len; i += 2)
+		sum += mr_load16(l4 + i);
+	sum += len & 1 ? htons(l4[len - 1] << 8) : 0;
+	return mr_csum_fold(head) == 0xffff && mr_csum_fold(sum) == 0xffff;
+}
+
+static void expect(
+	struct rig *r, const char *interface, const char *src, uint16_t sport, const char *dst, uint16_t dport)
+{
+	const struct rig_frame *f = rig_last(r, interface);
+	struct mr_parsed p = parse(f);
+	char a[INET_ADDRSTRLEN], b[INET_ADDRSTRLEN];
+	inet_ntop(AF_INET, f->data + p.l3_off + 12, a, sizeof(a));
+	inet_ntop(AF_INET, f->data + p.l3_off + 16, b, sizeof(b));
+	cr_assert_str_eq(a, src);
+	cr_assert_str_eq(b, dst);
+	cr_assert_eq(ntohs(p.sport_be), sport);
+	cr_assert_eq(ntohs(p.dport_be), dport);
+	cr_assert(sums_right(f));
+}
+
+Test(plugin, translation_there_and_back)
+{
+	load(MR_TEST_RELAY);
+	struct rig *r = rig_create(HEAD "type: relay, to: 10.9.9.9, port: 8080" TAIL, NULL);
+	for (int i = 0; i < 3; i++) {
+		rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:80 length 77");
+		rig_turn(r);
+		expect(r, "lan", "10.0.0.1", 1000, "10.9.9.9", 8080);
+		rig_say(r, "lan", "udp 10.9.9.9:8080 > 10.0.0.1:1000 length 78");
+		rig_turn(r);
+		expect(r, "wan", "10.0.0.2", 80, "10.0.0.1", 1000);
+	}
+	cr_assert_eq(rig_stats(r, "wan", "in").hits, 2);
+	cr_assert_eq(rig_stats(r, "lan", "out").hits, 2);
+	/* translated packets are not the kernel's; another generation asks revalidate and keeps the translation */
+	rig_reload(r, HEAD "type: relay, to: 10.7.7.7, port: 1" TAIL);
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:80 length 77");
+	rig_turn(r);
+	expect(r, "lan", "10.0.0.1", 1000, "10.9.9.9", 8080);
+	cr_assert_eq(rig_counter(r, "stages.s.revalidated"), 1, "%llu of %llu",
+		(unsigned long long)rig_counter(r, "stages.s.revalidated"),
+		(unsigned long long)rig_counter(r, "stages.s.decided"));
+	rig_say(r, "wan", "udp 10.0.0.1:1001 > 10.0.0.2:80 length 77");
+	rig_turn(r);
+	expect(r, "lan", "10.0.0.1", 1001, "10.7.7.7", 1);
+	cr_assert_eq(*relay("relay_aborted"), 0);
+	/* ... or ends the session: the packet is then the first of a new one */
+	rig_reload(r, HEAD "type: relay, to: 10.6.6.6, port: 2, end: true" TAIL);
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:80 length 77");
+	rig_turn(r);
+	expect(r, "lan", "10.0.0.1", 1000, "10.6.6.6", 2);
+	cr_assert_eq(*relay("relay_expired"), 1);
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
+Test(plugin, tcp_is_translated_and_a_batch_of_first_packets_takes_one)
+{
+	load(MR_TEST_RELAY);
+	struct rig *r = rig_create(HEAD "type: relay, to: 10.9.9.9" TAIL, NULL);
+	for (int i = 0; i < 40; i++)
+		rig_say(r, "wan", "tcp 10.0.0.1:1000 > 10.0.0.2:80 flags syn");
+	rig_turn(r);
+	cr_assert_eq(rig_sent(r, "lan"), 40);
+	struct mr_sessions_usage u;
+	mr_sessions_usage(r->sh.sessions, &u);
+	cr_assert_eq(u.live, 1);
+	cr_assert_eq(*relay("relay_aborted"), 0, "no packet took what it had to give back");
+	rig_say(r, "wan", "tcp 10.0.0.1:1000 > 10.0.0.2:80 flags syn");
+	rig_turn(r);
+	expect(r, "lan", "10.0.0.1", 1000, "10.9.9.9", 80);
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
+Test(plugin, a_full_table_drops_what_needs_a_session)
+{
+	load(MR_TEST_RELAY);
+	struct rig_options opt = { .sessions = 64 };
+	struct rig *r = rig_create(HEAD "type: relay, to: 10.9.9.9, one_way: true" TAIL, &opt);
+	char packet[80];
+	for (unsigned i = 0; i < 500; i++) {
+		snprintf(packet, sizeof(packet), "udp 10.0.%u.%u:1000 > 10.0.0.2:80", i / 200, i % 200);
+		rig_say(r, "wan", packet);
+	}
+	rig_turn(r);
+	struct mr_sessions_usage u;
+	mr_sessions_usage(r->sh.sessions, &u);
+	unsigned sent = rig_sent(r, "lan");
+	cr_assert_eq(sent, u.live);
+	cr_assert_eq(rig_dropped(r, "wan", "in", "table-full"), 500 - sent);
+	cr_assert_eq(*relay("relay_aborted"), 500 - sent);
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
+Test(plugin, the_example_of_the_documentation)
+{
+	load(MR_TEST_EXAMPLE);
+	struct rig *r = rig_create(HEAD "type: hostquota, sessions: 3" TAIL, NULL);
+	char packet[80];
+	for (unsigned i = 0; i < 10; i++) {
+		snprintf(packet, sizeof(packet), "udp 10.0.0.1:%u > 10.0.0.2:80", 1000 + i);
+		rig_say(r, "wan", packet);
+	}
+	rig_say(r, "wan", "udp 10.0.0.7:1000 > 10.0.0.2:80");
+	rig_turn(r);
+	cr_assert_eq(rig_sent(r, "lan"), 4);
+	cr_assert_eq(rig_dropped(r, "wan", "in", "hostquota-exceeded"), 7);
+	struct mr_explanation x;
+	struct mr_error e;
+	struct rig_frame f = r->interface[1].queue[0].in.frame[9];
+	for (int i = 0; i < 5; i++)
+		cr_assert_eq(mr_worker_explain(&r->sh, rig_plan(r), 1, f.data, f.len, &x, &e), 0);
+	cr_assert_str_eq(x.reason, "hostquota-exceeded");
+	cr_assert(strstr(x.text, "its source has 3 of 3 sessions"), "%s", x.text);
+	/* counted over a reload, and given back when a session ends */
+	rig_reload(r, HEAD "type: hostquota, sessions: 4" TAIL);
+	rig_say(r, "wan", "udp 10.0.0.1:2000 > 10.0.0.2:80");
+	rig_say(r, "wan", "udp 10.0.0.1:2001 > 10.0.0.2:80");
+	rig_turn(r);
+	cr_assert_eq(rig_sent(r, "lan"), 1);
+	mr_session_end(r->sh.sessions, 1, mr_sessions_next(r->sh.sessions, 1), 1);
+	rig_say(r, "wan", "udp 10.0.0.1:2001 > 10.0.0.2:80");
+	rig_turn(r);
+	cr_assert_eq(rig_sent(r, "lan"), 1);
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
