@@ -27,7 +27,7 @@
 #define BURST_MAX  64
 #define ROUNDS_MAX 101
 #define LOOKUPS    (1u << 20)
-#define SLICES     16 /* the series take turns after this part of the lookups; a round counts its median slice */
+#define SLICES     64 /* the series take turns after this part of the lookups; a round counts its median slice */
 #define SLICE      (LOOKUPS / SLICES)
 #define SEED       0x5851f42d4c957f2dULL
 
