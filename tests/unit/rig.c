@@ -45,11 +45,11 @@ static unsigned queue_rx(struct mr_queue *q, struct mr_frame *f, unsigned n)
 {
 	struct rig_queue *r = (struct rig_queue *)q;
 	uint64_t addr[64];
-	uint64_t left = r->endless ? r->endless : r->in.cnt - r->in.next;
+	uint64_t left = r->endless || r->lap ? r->endless : r->in.cnt - r->in.next;
 	n = n < left ? n : left;
 	n = mr_frames_take(r->magazine, addr, n);
 	for (unsigned i = 0; i < n; i++) {
-		const struct rig_frame *from = &r->in.frame[r->endless ? 0 : r->in.next++];
+		const struct rig_frame *from = &r->in.frame[r->endless ? r->lap++ % r->in.cnt : r->in.next++];
 		f[i] = (struct mr_frame){ .addr = addr[i] + 256, .len = from->len };
 		memcpy(mr_frames_base(r->frames) + f[i].addr, from->data, from->len);
 		mr_frames_tag(r->frames, addr[i], MR_OWNER_RX, q->interface_id, q->queue_idx);
@@ -88,7 +88,7 @@ static int queue_fd(const struct mr_queue *q)
 static bool queue_drained(const struct mr_queue *q)
 {
 	const struct rig_queue *r = (const struct rig_queue *)q;
-	return r->in.next == r->in.cnt || (!r->endless && r->in.cnt == 1);
+	return !r->endless && (r->lap || r->in.next == r->in.cnt);
 }
 
 static const struct mr_interface_ops ops = {

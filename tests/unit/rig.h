@@ -33,7 +33,8 @@ struct rig_queue {
 	uint32_t tx_room; /* frames tx still takes; UINT32_MAX = any number */
 	uint32_t service_cnt;
 	bool discard;     /* count what is sent, keep nothing */
-	uint64_t endless; /* > 0: so many more copies of in.frame[0] */
+	uint64_t endless; /* > 0: so many more, round and round through `in` */
+	uint64_t lap;
 };
 
 struct mr_interface {

@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define WIRE                        \
@@ -329,5 +330,73 @@ Test(pipeline, explain_says_what_happens_and_changes_nothing)
 	cr_assert(x.from_record);
 	cr_assert_str_eq(x.egress, "lan");
 	cr_assert_eq(mr_worker_explain(&r->sh, rig_plan(r), 99, f[1].data, f[1].len, &x, &e), -ENOENT);
+	rig_destroy(r);
+}
+
+/* Conversations whose two directions, and whose first packets, meet on two threads; with reloads and sleeps between. */
+Test(pipeline, threads_open_the_same_flows, .timeout = 120)
+{
+	static const char other[] = WIRE "stages:\n  guard: { type: filter, default: accept, rules: [ { name: n, "
+					 "action: accept, state: established }, "
+					 "{ name: no, action: drop, dport: 1005 } ] }\n" BOTH;
+	struct rig_options opt = { .worker_cnt = 2, .frames = 4096, .sessions = 256 };
+	struct rig *r = rig_create(open_wire, &opt);
+	struct mr_error e;
+	char packet[80];
+	const uint64_t n = 60000;
+	for (unsigned i = 0; i < 300; i++) { /* more than the table holds */
+		snprintf(packet, sizeof(packet), "udp 10.0.0.1:%u > 10.0.0.2:53", 1000 + i);
+		rig_say(r, "wan", packet);
+		snprintf(packet, sizeof(packet), "udp 10.0.0.2:53 > 10.0.0.1:%u", 1000 + i);
+		rig_say(r, "lan", packet);
+		for (unsigned id = 1; id <= 2; id++) {
+			struct rig_frame f = r->interface[id].queue[0].in.frame[i];
+			rig_inject(r, id == 1 ? "wan" : "lan", 1, f.data, f.len);
+		}
+	}
+	for (unsigned id = 1; id <= 2; id++)
+		for (unsigned q = 0; q < 2; q++) {
+			r->interface[id].queue[q].discard = true;
+			r->interface[id].queue[q].endless = n;
+		}
+	for (unsigned w = 0; w < 2; w++)
+		cr_assert_eq(mr_worker_start(r->worker[w], -1, &e), 0, "%s", e.text);
+	for (int i = 0; i < 20; i++)
+		rig_reload(r, i & 1 ? open_wire : other);
+	while (!mr_worker_drained(r->worker[0]) || !mr_worker_drained(r->worker[1]))
+		;
+	for (unsigned w = 0; w < 2; w++)
+		mr_worker_stop(r->worker[w]);
+	cr_assert_eq(rig_stats(r, "wan", "in").received.packets, 2 * n);
+	cr_assert_eq(rig_stats(r, "lan", "out").received.packets, 2 * n);
+	cr_assert(rig_adds_up(r));
+	struct mr_sessions_usage u;
+	mr_sessions_usage(r->sh.sessions, &u);
+	cr_assert_leq(u.live, 256);
+	rig_destroy(r);
+}
+
+/* Where the pipeline is no function of the key, each packet is classified: one flow, two pipelines. */
+Test(pipeline, a_flow_in_two_pipelines)
+{
+	struct rig *r =
+		rig_create(WIRE "pipelines:\n  tagged: { from: [ wan ], match: [ { vlan: 5 } ], stages: [], to: lan }\n"
+				"  plain: { from: [ wan ], match: [ { proto: udp } ], stages: [], to: back }\n",
+			NULL);
+	cr_assert_not(rig_plan(r)->interface[1].key_only);
+	for (int i = 0; i < 3; i++) {
+		rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:53 vlan 5");
+		rig_turn(r);
+		rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:53");
+		rig_turn(r);
+	}
+	cr_assert_eq(rig_sent(r, "lan"), 3);
+	cr_assert_eq(rig_sent(r, "wan"), 3);
+	cr_assert_eq(rig_stats(r, "wan", "plain").forwarded.packets, 3);
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:53");
+	rig_turn(r);
+	cr_assert_eq(rig_stats(r, "wan", "plain").hits, 1);
+	cr_assert_eq(rig_sent(r, "wan"), 1);
+	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
 }
