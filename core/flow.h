@@ -28,9 +28,9 @@ typedef uint32_t mr_flow_ref;
 struct mr_flows_options {
 	uint32_t capacity4; /* records to hold; buckets are sized so that this many fit at <= 80 % */
 	uint32_t capacity6;
-	uint64_t seed;      /* of the hash; random unless a test wants otherwise */
+	uint64_t seed; /* of the hash; random unless a test wants otherwise */
 	bool want_huge;
-	void *memory4;      /* given memory (a mapped BPF array), zeros, 64-byte aligned; NULL = allocate; sizes by mr_flows_bytes4/6 */
+	void *memory4; /* given memory (a mapped BPF array), zeros, 64-byte aligned; NULL = allocate; sizes by mr_flows_bytes4/6 */
 	void *memory6;
 };
 
@@ -60,9 +60,9 @@ void mr_flows_usage(const struct mr_flows *t, struct mr_flows_usage *out);
  * rec[i] may be freed at any time; its memory stays and is not another flow's for MR_FLOW_QUARANTINE_MS.  Threads: any, no lock.
  */
 uint64_t mr_flows_lookup4(const struct mr_flows *t, const struct mr_key4 *key, const uint64_t *hash, unsigned n,
-                          struct mr_flow4 **rec, struct mr_flow4 *copy);
+	struct mr_flow4 **rec, struct mr_flow4 *copy);
 uint64_t mr_flows_lookup6(const struct mr_flows *t, const struct mr_key6 *key, const uint64_t *hash, unsigned n,
-                          struct mr_flow6 **rec, struct mr_flow6 *copy);
+	struct mr_flow6 **rec, struct mr_flow6 *copy);
 
 /*
  * Inserts a record for key with the given state and rewrite (st->seq is ignored).  `hash` is the key's under mr_flows_seed(): freeing
@@ -70,13 +70,13 @@ uint64_t mr_flows_lookup6(const struct mr_flows *t, const struct mr_key6 *key, c
  * is there; -ENOSPC when both buckets and the overflow are full.  Threads: any.
  */
 int mr_flows_insert4(struct mr_flows *t, const struct mr_key4 *key, uint64_t hash, const struct mr_rewrite4 *rw,
-                     const struct mr_flow_state *st, uint32_t now_ms, mr_flow_ref *ref);
+	const struct mr_flow_state *st, uint32_t now_ms, mr_flow_ref *ref);
 int mr_flows_insert6(struct mr_flows *t, const struct mr_key6 *key, uint64_t hash, const struct mr_rewrite6 *rw,
-                     const struct mr_flow_state *st, uint32_t now_ms, mr_flow_ref *ref);
+	const struct mr_flow_state *st, uint32_t now_ms, mr_flow_ref *ref);
 
 /* One of two records to insert: a key of the table's family and what to store. */
 struct mr_flow_insert {
-	const void *key;     /* struct mr_key4 or mr_key6 */
+	const void *key; /* struct mr_key4 or mr_key6 */
 	uint64_t hash;
 	const void *rewrite; /* struct mr_rewrite4 or mr_rewrite6 */
 	const struct mr_flow_state *st;
@@ -86,15 +86,15 @@ struct mr_flow_insert {
  * Inserts two records with different keys, or neither.  ref[] is stored before either can be found.  0; -EEXIST, ref[0] the record that
  * is there (of either key) and *holder its session; -ENOSPC.  Threads: any.
  */
-int mr_flows_insert_pair(struct mr_flows *t, bool v6, const struct mr_flow_insert in[2], uint32_t now_ms, mr_flow_ref ref[2],
-                         uint32_t *holder);
+int mr_flows_insert_pair(struct mr_flows *t, bool v6, const struct mr_flow_insert in[2], uint32_t now_ms,
+	mr_flow_ref ref[2], uint32_t *holder);
 
 /* Replaces ingress, rewrite, flags, nexthop, generation and effects of a live record that still belongs to `session`; counters,
  * session, last_seen and MR_FLOW_CLOSING stay.  -ESTALE when it does not.  Threads: any. */
-int mr_flows_decide4(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint8_t ingress, const struct mr_rewrite4 *rw,
-                     uint16_t flags, uint16_t nexthop, uint16_t generation, uint16_t effects);
-int mr_flows_decide6(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint8_t ingress, const struct mr_rewrite6 *rw,
-                     uint16_t flags, uint16_t nexthop, uint16_t generation, uint16_t effects);
+int mr_flows_decide4(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint8_t ingress,
+	const struct mr_rewrite4 *rw, uint16_t flags, uint16_t nexthop, uint16_t generation, uint16_t effects);
+int mr_flows_decide6(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint8_t ingress,
+	const struct mr_rewrite6 *rw, uint16_t flags, uint16_t nexthop, uint16_t generation, uint16_t effects);
 /* Clears MR_FLOW_DECIDED and MR_FLOW_OFFLOAD: the next packet is decided again.  Threads: any. */
 void mr_flows_undecide(struct mr_flows *t, mr_flow_ref ref, uint32_t session);
 

@@ -17,7 +17,7 @@
 
 enum mr_session_state {
 	MR_SESSION_FREE = 0,
-	MR_SESSION_NEW,         /* only the forward direction seen (TCP: SYN or less than the handshake): half open, may be evicted */
+	MR_SESSION_NEW, /* only the forward direction seen (TCP: SYN or less than the handshake): half open, may be evicted */
 	MR_SESSION_ESTABLISHED, /* both directions seen (TCP: handshake complete) */
 	MR_SESSION_CLOSING,     /* TCP: FIN seen in one or both directions */
 	MR_SESSION_CLOSED,      /* TCP: RST accepted or both FINs acknowledged */
@@ -49,9 +49,9 @@ struct mr_session {
 	uint8_t one_way;        /* established by its forward direction alone */
 	uint8_t family;         /* 4 or 6 */
 	uint8_t proto;
-	uint16_t ingress;       /* (interface, pipeline) pair that created it */
+	uint16_t ingress; /* (interface, pipeline) pair that created it */
 	uint32_t created_ms;
-	uint32_t link;          /* of free ones, on their way to the next use */
+	uint32_t link; /* of free ones, on their way to the next use */
 	uint8_t priv[MR_SESSION_PRIVATE_BYTES] __attribute__((aligned(32)));
 };
 
@@ -122,9 +122,9 @@ bool mr_session_opens(uint8_t proto, uint8_t tcp_flags);
  * about as long as the others; it looks at a bounded stretch (16 Ki indexes).  The quota may be passed by one per worker.
  * Threads: workers.  priv (MR_SESSION_PRIVATE_BYTES, may be NULL = zeros) is in place before the records can be found.
  */
-int mr_session_create(struct mr_sessions *s, unsigned worker, const struct mr_flow_key *forward, const struct mr_flow_key *reverse,
-                      const struct mr_flow_decision *d, uint8_t tcp_flags, bool one_way, const void *priv, uint32_t now_ms,
-                      uint32_t *idx);
+int mr_session_create(struct mr_sessions *s, unsigned worker, const struct mr_flow_key *forward,
+	const struct mr_flow_key *reverse, const struct mr_flow_decision *d, uint8_t tcp_flags, bool one_way,
+	const void *priv, uint32_t now_ms, uint32_t *idx);
 
 /* The session of an index that a record named.  Valid until the worker's next quiet moment; never NULL for an index in range, but
  * its state may be FREE.  Threads: workers (online), or control between mr_epoch_online/offline of its own slot. */
@@ -134,8 +134,8 @@ struct mr_session *mr_session_at(struct mr_sessions *s, uint32_t idx);
  * Tells the session about a packet: moves its state (TCP by flags, others by direction) and, when the state changed, its due time.
  * Returns the new state; *changed tells.  Counters are in the records and not touched.  Threads: workers.
  */
-enum mr_session_state mr_session_packet(struct mr_sessions *s, uint32_t idx, enum mr_direction dir, uint8_t tcp_flags, uint32_t now_ms,
-                                        bool *changed);
+enum mr_session_state mr_session_packet(
+	struct mr_sessions *s, uint32_t idx, enum mr_direction dir, uint8_t tcp_flags, uint32_t now_ms, bool *changed);
 
 /* Ends a session now: frees both records, then (after an epoch) the index.  Returns false when it was ended already.  Threads: any
  * online worker, or control. `worker` = whose retire list; control uses worker_cnt. */
@@ -160,6 +160,7 @@ uint32_t mr_sessions_next(const struct mr_sessions *s, uint32_t from);
 
 /* Totals of one direction, both tiers, from the record and the folded wraps (every session is folded at least
  * once in 64 sweeps of its share, and its record may count 2^31 packets in between).  Threads: as mr_session_at. */
-void mr_session_totals(const struct mr_sessions *s, uint32_t idx, enum mr_direction dir, uint64_t *packets, uint64_t *bytes);
+void mr_session_totals(
+	const struct mr_sessions *s, uint32_t idx, enum mr_direction dir, uint64_t *packets, uint64_t *bytes);
 
 #endif
