@@ -160,13 +160,17 @@ class Bed:
             if any(mark in child.text() for mark in SANITIZER_REPORTS):
                 reports.append("%s:\n%s" % (child.name, child.text()[-8000:]))
         self.children = []
-        for name in self.spaces:
-            subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
-        self.spaces = []
+        self.clear()
         if self.dir:
             subprocess.run(["rm", "-rf", self.dir])
             self.dir = None
         return "\n".join(reports)
+
+    def clear(self):
+        """Removes the namespaces, for a test that begins anew; processes are to be ended before."""
+        for name in self.spaces:
+            subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
+        self.spaces = []
 
     def name(self, space):
         return self.prefix + "-" + space

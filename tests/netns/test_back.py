@@ -1,0 +1,57 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""`to: back`: what was received leaves where it came in, with its MAC addresses swapped and nothing else changed."""
+import wire as w
+
+CONFIG = """version: 1
+memory: { huge_pages: never }
+flows: { capacity: 1k }
+interfaces:
+  lan: { device: lan, mode: %s }
+pipelines:
+  echo: { from: [ lan ], match: all, to: back%s }
+"""
+
+
+def frames():
+    for src, dst in (("10.9.0.1", "10.9.0.2"), ("fd00:9::1", "fd00:9::2")):
+        for n in (0, 1, 18, 600, 1400):
+            yield w.packet(src, dst, w.UDP, w.udp(src, dst, 1000 + n % 3, 9, (bytes(range(256)) * 6)[:n]))
+        yield w.packet(src, dst, w.TCP, w.tcp(src, dst, 1000, 80))
+        yield w.packet(src, dst, w.UDP, w.udp(src, dst, 1000, 9, b"tagged"), tags=(7,))
+        yield w.packet(src, dst, w.UDP, w.udp(src, dst, 1000, 9, b"tagged"), tags=((100, w.QINQ), 7))
+        # a TTL of 1 passes: echoing is no hop
+        yield w.packet(src, dst, w.UDP, w.udp(src, dst, 1000, 9, b"last"), **({"hops": 1} if ":" in src else {"ttl": 1}))
+    yield w.eth(b"\0\1" + b"arp" * 14, w.ARP)
+    yield w.eth(b"lldp" * 12, 0x88CC)
+
+
+def test(tap, bed):
+    for space in "cr":
+        bed.ns(space)
+        w.quiet(bed, space)
+    bed.veth("c", "c0", "r", "lan")
+    bed.host("c", "c0")
+    bed.run("r", "ethtool -K lan gro off")
+    port = w.Port(bed, "c", "c0")
+    for mode in ("copy", "generic"):
+        for state in ("", ", state: none"):
+            name = mode + state
+            with bed.millrace("r", bed.file("back.yaml", CONFIG % (mode, state))) as m:
+                sent = list(frames()) * 3
+                for f in sent:
+                    port.send(f)
+                last = w.eth(b"the end" * 7, 0x88CC)
+                port.send(last)
+                got = port.take_all(w.swapped(last))
+                tap.same(len(got), len(sent), name + ": every frame comes back")
+                tap.ok(got == [w.swapped(f) for f in sent], name + ": in order, MACs swapped, the rest as it was")
+                d = w.account(tap, bed, m, name)
+                tap.same(d["totals"]["forwarded_packets"], len(sent) + 1, name + ": counted as forwarded")
+                tap.same(d["flows"]["live_cnt"] > 0, not state, name + ": sessions only where they are wanted")
+                tap.same(m.stop(), 0, name + ": ends with 0")
+    tap.same(w.left_behind(bed, "r", m.instance), [], "leaves nothing")
+
+
+if __name__ == "__main__":
+    w.sys.exit(w.main(test, "back"))
