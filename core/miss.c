@@ -49,7 +49,7 @@ static void count_in_record(struct mr_worker *w, const struct mr_packet *p)
 	struct mr_flow_state *st = p->ref == MR_FLOW_NONE ? NULL : mr_flows_state(w->sh->flows, p->ref);
 	/* the slot may have gone to another session since it was looked up */
 	if (st && __atomic_load_n(&st->session, __ATOMIC_RELAXED) == p->session)
-		mr_turn_record_count(st, 1, p->frame.len, w->pass.now_ms);
+		mr_turn_record_count(w, st, p->frame.len);
 }
 
 static void carry_out(struct mr_worker *w, struct mr_packet *p, const struct mr_flow_decision *d)

@@ -68,6 +68,7 @@ struct mr_worker {
 	struct mr_pass pass;
 	struct mr_shared *sh;
 	unsigned idx;
+	bool alone;           /* the only worker: nobody else writes records in user space */
 	struct mr_plan *plan; /* of this turn */
 	struct mr_stats_worker *stats;
 	struct mr_magazine *magazine;
@@ -117,7 +118,8 @@ static inline mr_flow_ref mr_turn_ref(const struct mr_flows *t, const struct mr_
 }
 
 /* worker.c */
-void mr_turn_record_count(struct mr_flow_state *st, uint32_t packets, uint64_t bytes, uint32_t now_ms);
+/* One packet more in a record. */
+void mr_turn_record_count(struct mr_worker *w, struct mr_flow_state *st, uint32_t bytes);
 /* Carries out the record found for arrival `idx`, if it may be: false leaves the packet to the stages.  Counts hits, not received. */
 bool mr_turn_hit(struct mr_worker *w, unsigned idx, const struct mr_found *f);
 /* Looks one packet up by key; true and *f when there is a record.  The copies are kept in *c4 or *c6. */

@@ -20,11 +20,25 @@
 
 /* ---- hits ----------------------------------------------------------------------------------------------------- */
 
-void mr_turn_record_count(struct mr_flow_state *st, uint32_t packets, uint64_t bytes, uint32_t now_ms)
+/*
+ * Two workers may meet on one record, and so may the kernel tier once it is offloaded; then additions are locked, about 25 clocks each.
+ * A single worker that has it for itself adds without.
+ */
+static __always_inline void record_count(struct mr_worker *w, struct mr_flow_state *st, uint16_t flags, uint32_t bytes)
 {
-	__atomic_fetch_add(&st->bytes, bytes, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&st->packets, packets, __ATOMIC_RELAXED);
-	__atomic_store_n(&st->last_seen_ms, now_ms, __ATOMIC_RELAXED);
+	if (w->alone && !(flags & MR_FLOW_OFFLOAD)) {
+		__atomic_store_n(&st->bytes, st->bytes + bytes, __ATOMIC_RELAXED);
+		__atomic_store_n(&st->packets, st->packets + 1, __ATOMIC_RELAXED);
+	} else {
+		__atomic_fetch_add(&st->bytes, bytes, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&st->packets, 1, __ATOMIC_RELAXED);
+	}
+	__atomic_store_n(&st->last_seen_ms, w->pass.now_ms, __ATOMIC_RELAXED);
+}
+
+void mr_turn_record_count(struct mr_worker *w, struct mr_flow_state *st, uint32_t bytes)
+{
+	record_count(w, st, __atomic_load_n(&st->flags, __ATOMIC_RELAXED), bytes);
 }
 
 /* A copy for the turn: a change is in force with the next one. */
@@ -128,7 +142,7 @@ static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr
 		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN || !tell_session(w, f, p->tcp_flags))
 			return false;
 	}
-	mr_turn_record_count(f->live, 1, frame.len, w->pass.now_ms);
+	record_count(w, f->live, f->st->flags, frame.len);
 	if (f->st->effects && !run_effects(w, f->st->effects, frame.len)) {
 		mr_transmit_drop(w, &frame, f->ingress, MR_REASON_METER);
 		return true;
@@ -394,6 +408,7 @@ int mr_worker_create(struct mr_shared *sh, unsigned idx, struct mr_worker **out,
 	}
 	w->sh = sh;
 	w->idx = idx;
+	w->alone = sh->worker_cnt == 1;
 	w->pass = (struct mr_pass){ .sh = sh, .worker = idx };
 	w->stats = mr_stats_worker(sh->stats, idx);
 	w->magazine = mr_frames_magazine(sh->frames, idx);
