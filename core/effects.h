@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define MR_EFFECT_COUNTERS 4
-#define MR_EFFECT_METERS 2
+#define MR_EFFECT_METERS   2
 
 struct mr_effect {
 	uint16_t counter[MR_EFFECT_COUNTERS]; /* 0 = none */
