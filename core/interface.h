@@ -21,19 +21,19 @@ enum mr_interface_kind { MR_INTERFACE_XSK, MR_INTERFACE_PCAP, MR_INTERFACE_MEMOR
 
 /* What was got, for show, check and the ready line. */
 struct mr_interface_info {
-	const char *name;          /* configuration name */
-	char device[64];           /* "" for files */
-	char driver[32];           /* ethtool driver name */
+	const char *name; /* configuration name */
+	char device[64];  /* "" for files */
+	char driver[32];  /* ethtool driver name */
 	enum mr_interface_kind kind;
-	enum mr_mode mode;         /* as bound: ZEROCOPY, COPY or GENERIC (never AUTO) */
-	char mode_why[160];        /* why not the next better one; "" = it is the best */
+	enum mr_mode mode;  /* as bound: ZEROCOPY, COPY or GENERIC (never AUTO) */
+	char mode_why[160]; /* why not the next better one; "" = it is the best */
 	uint32_t ifindex;
 	uint32_t mtu;
 	uint8_t mac[6];
 	uint16_t queue_cnt;        /* queues with a socket */
 	uint16_t device_queue_cnt; /* rx queues the device has */
 	int numa_node;
-	bool up;                   /* operational state, as last told */
+	bool up; /* operational state, as last told */
 };
 
 /* Room in front of the first byte of every frame an interface receives. */
@@ -57,7 +57,7 @@ struct mr_interface_env {
  * or a socket on the queue; the sentence names it), -EPERM, -ENOMEM.  Threads: control.
  */
 int mr_interface_open(const struct mr_config_interface *c, unsigned id, const struct mr_interface_env *env,
-                      struct mr_interface **out, struct mr_error *e);
+	struct mr_interface **out, struct mr_error *e);
 /* Detaches, closes sockets, unmaps rings, reclaims frames.  NULL allowed.  No worker may use its queues.  `last` (may be NULL) gets the
  * final counters summed over its queues, frames lost by the closing (tx_lost) included.  Threads: control. */
 void mr_interface_close(struct mr_interface *i, struct mr_queue_counters *last);
@@ -75,6 +75,7 @@ void mr_interface_poll(struct mr_interface *i);
 bool mr_interface_gone(const struct mr_interface *i);
 
 /* Checks what mr_interface_open() would check, touching nothing, for `millrace check`. */
-int mr_interface_check(const struct mr_config_interface *c, uint32_t frame_bytes, struct mr_interface_info *out, struct mr_error *e);
+int mr_interface_check(
+	const struct mr_config_interface *c, uint32_t frame_bytes, struct mr_interface_info *out, struct mr_error *e);
 
 #endif
