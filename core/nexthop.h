@@ -10,8 +10,8 @@
 #include "kern/flow.h"
 #include <stdint.h>
 
-#define MR_NEXTHOP_BACK (MR_MAX_INTERFACES + 1)
-#define MR_NEXTHOP_KERNEL (MR_MAX_INTERFACES + 2)
+#define MR_NEXTHOP_BACK       (MR_MAX_INTERFACES + 1)
+#define MR_NEXTHOP_KERNEL     (MR_MAX_INTERFACES + 2)
 #define MR_NEXTHOP_FIRST_FREE (MR_MAX_INTERFACES + 3)
 
 struct mr_nexthops;
