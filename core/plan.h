@@ -20,15 +20,15 @@
 #include "kern/abi.h"
 #include "millrace/stage.h"
 
-#define MR_PLAN_STAGES 64    /* stages of a configuration */
+#define MR_PLAN_STAGES     64 /* stages of a configuration */
 #define MR_PIPELINE_STAGES 16 /* stages of a pipeline */
 
 struct mr_plan_stage {
 	const char *name;
 	const struct mr_stage_type *type;
-	void *self;              /* the instance */
+	void *self; /* the instance */
 	void *options;
-	uint8_t session_offset;  /* its private bytes in mr_session.priv */
+	uint8_t session_offset; /* its private bytes in mr_session.priv */
 	const struct mr_config_stage *config;
 };
 
@@ -45,14 +45,14 @@ struct mr_plan_pipeline {
 
 /* One interface as the workers see it.  queue_cnt 0: absent or down. */
 struct mr_plan_interface {
-	const char *name;                  /* NULL = id not used */
+	const char *name; /* NULL = id not used */
 	uint16_t zone;
 	uint16_t queue_cnt;
-	struct mr_queue **queue;           /* [queue_cnt] */
-	struct mr_handback *handback;      /* NULL for files: `kernel` is then a counted drop */
-	struct mr_steer_table *steer;      /* classification in user space */
-	bool key_only;                     /* mr_steer_key_only(steer) */
-	bool link_down;                    /* nothing can be sent: egress drops with link-down */
+	struct mr_queue **queue;      /* [queue_cnt] */
+	struct mr_handback *handback; /* NULL for files: `kernel` is then a counted drop */
+	struct mr_steer_table *steer; /* classification in user space */
+	bool key_only;                /* mr_steer_key_only(steer) */
+	bool link_down;               /* nothing can be sent: egress drops with link-down */
 	uint8_t pipeline_cnt;
 	uint8_t pipeline[MR_MAX_PIPELINES]; /* steer pipeline number -> index into plan.pipelines */
 	uint8_t ingress[MR_MAX_PIPELINES];  /* steer pipeline number -> ingress pair */
@@ -66,10 +66,10 @@ struct mr_plan_ingress {
 };
 
 struct mr_plan {
-	uint16_t generation;   /* 1..65535, wraps past 0 */
-	uint64_t serial;       /* never wraps; what `show` calls generation */
+	uint16_t generation; /* 1..65535, wraps past 0 */
+	uint64_t serial;     /* never wraps; what `show` calls generation */
 	unsigned worker_cnt;
-	const struct mr_config *config; /* owned */
+	const struct mr_config *config;                            /* owned */
 	struct mr_plan_interface interface[MR_MAX_INTERFACES + 1]; /* by id */
 	struct mr_plan_ingress ingress[MR_STATS_INGRESS];
 	uint8_t pipeline_cnt;
@@ -82,8 +82,8 @@ struct mr_plan {
 
 /* What control knows of the interfaces while it makes a plan. */
 struct mr_plan_device {
-	const char *name;            /* NULL = id not used */
-	struct mr_interface *open;   /* NULL = absent */
+	const char *name;          /* NULL = id not used */
+	struct mr_interface *open; /* NULL = absent */
 	struct mr_handback *handback;
 	bool is_file;
 	bool link_down;
@@ -95,7 +95,7 @@ struct mr_plan_env {
 	struct mr_nexthops *nexthops;
 	unsigned worker_cnt;
 	uint64_t serial;
-	struct mr_plan *previous;    /* whose stages are adopted and session bytes kept; NULL at start */
+	struct mr_plan *previous; /* whose stages are adopted and session bytes kept; NULL at start */
 };
 
 /*
@@ -103,7 +103,8 @@ struct mr_plan_env {
  * -EINVAL with the sentence (unknown stage type, `match: auto` without a need, too many ...), -ENOMEM, -E2BIG.
  * Threads: control.
  */
-int mr_plan_create(const struct mr_config *config, const struct mr_plan_env *env, struct mr_plan **out, struct mr_error *e);
+int mr_plan_create(
+	const struct mr_config *config, const struct mr_plan_env *env, struct mr_plan **out, struct mr_error *e);
 
 /* Makes and ends a plan without touching a device: every fault of the file that a plan would find, found early.  Errors as above. */
 int mr_plan_check(const struct mr_config *config, unsigned worker_cnt, struct mr_error *e);
