@@ -12,38 +12,38 @@
 #include <stdint.h>
 
 /*      symbol             stable name           one line of help */
-#define MR_REASONS(X)                                                                                          \
-	X(NONE, "none", "not dropped")                                                                         \
-	X(NOT_IP, "not-ip", "a frame that is neither IPv4 nor IPv6 met a pipeline that needs IP")               \
-	X(SHORT_ETH, "short-ethernet", "frame shorter than its Ethernet and VLAN headers")                     \
-	X(VLAN_DEPTH, "vlan-depth", "more than two VLAN tags")                                                 \
-	X(SHORT_IP, "short-ip", "IP header cut off")                                                           \
-	X(BAD_IP, "bad-ip", "IP version, header length or total length is impossible")                         \
-	X(TRUNCATED, "truncated", "IP claims more bytes than the frame has")                                   \
-	X(EXT_CHAIN, "ext-chain", "IPv6 extension headers cut off, malformed or too many")                     \
-	X(SHORT_L4, "short-l4", "transport header cut off")                                                    \
-	X(BAD_L4, "bad-l4", "TCP data offset or UDP length is impossible")                                     \
-	X(STAGE, "stage", "a stage dropped it without a reason of its own")                                    \
-	X(INVALID_STATE, "invalid-state", "TCP segment that fits no session and cannot open one")              \
-	X(TABLE_FULL, "table-full", "a stateful pipeline could not store the flow")                            \
-	X(HALF_OPEN, "half-open-quota", "too many half-open flows")                                            \
-	X(TOO_BIG, "too-big", "larger than the egress MTU")                                                    \
-	X(TTL, "ttl", "TTL or hop limit used up")                                                              \
-	X(NO_NEXTHOP, "no-nexthop", "the decision has no usable next hop")                                     \
-	X(LINK_DOWN, "link-down", "the egress interface is down or gone")                                      \
-	X(TX_FULL, "tx-full", "the egress ring stayed full")                                                   \
-	X(TX_ERROR, "tx-error", "the kernel refused or lost the frame at transmit")                            \
-	X(NO_FRAME, "no-frame", "the frame pool was empty")                                                    \
-	X(HANDOFF_FULL, "handoff-full", "the ring to the worker that owns the queue was full")                 \
-	X(HANDBACK, "handback-failed", "the kernel did not take a frame handed back")                          \
-	X(METER, "meter", "over the rate of a limit")                                                          \
+#define MR_REASONS(X)                                                                             \
+	X(NONE, "none", "not dropped")                                                            \
+	X(NOT_IP, "not-ip", "a frame that is neither IPv4 nor IPv6 met a pipeline that needs IP") \
+	X(SHORT_ETH, "short-ethernet", "frame shorter than its Ethernet and VLAN headers")        \
+	X(VLAN_DEPTH, "vlan-depth", "more than two VLAN tags")                                    \
+	X(SHORT_IP, "short-ip", "IP header cut off")                                              \
+	X(BAD_IP, "bad-ip", "IP version, header length or total length is impossible")            \
+	X(TRUNCATED, "truncated", "IP claims more bytes than the frame has")                      \
+	X(EXT_CHAIN, "ext-chain", "IPv6 extension headers cut off, malformed or too many")        \
+	X(SHORT_L4, "short-l4", "transport header cut off")                                       \
+	X(BAD_L4, "bad-l4", "TCP data offset or UDP length is impossible")                        \
+	X(STAGE, "stage", "a stage dropped it without a reason of its own")                       \
+	X(INVALID_STATE, "invalid-state", "TCP segment that fits no session and cannot open one") \
+	X(TABLE_FULL, "table-full", "a stateful pipeline could not store the flow")               \
+	X(HALF_OPEN, "half-open-quota", "too many half-open flows")                               \
+	X(TOO_BIG, "too-big", "larger than the egress MTU")                                       \
+	X(TTL, "ttl", "TTL or hop limit used up")                                                 \
+	X(NO_NEXTHOP, "no-nexthop", "the decision has no usable next hop")                        \
+	X(LINK_DOWN, "link-down", "the egress interface is down or gone")                         \
+	X(TX_FULL, "tx-full", "the egress ring stayed full")                                      \
+	X(TX_ERROR, "tx-error", "the kernel refused or lost the frame at transmit")               \
+	X(NO_FRAME, "no-frame", "the frame pool was empty")                                       \
+	X(HANDOFF_FULL, "handoff-full", "the ring to the worker that owns the queue was full")    \
+	X(HANDBACK, "handback-failed", "the kernel did not take a frame handed back")             \
+	X(METER, "meter", "over the rate of a limit")                                             \
 	X(STOPPING, "stopping", "held when its interface or the program went away")
 
 enum mr_reason {
 #define X(sym, name, help) MR_REASON_##sym,
 	MR_REASONS(X)
 #undef X
-	MR_REASON_CORE_CNT,
+		MR_REASON_CORE_CNT,
 	MR_REASON_STAGE_BASE = 64, /* stages' own reasons */
 	MR_REASON_CNT = 256
 };
