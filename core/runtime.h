@@ -17,12 +17,12 @@ struct mr_control;
 struct mr_links;
 
 struct mr_runtime_options {
-	const char *path;     /* configuration file */
-	const char *instance; /* --name; "default" */
-	const char *socket;   /* NULL = /run/millrace/INSTANCE.sock */
-	bool no_control;      /* tests */
-	void (*log)(const char *line);  /* events for the operator, one line each, no newline; NULL = nowhere */
-	void (*ready)(void);  /* called once, when traffic flows; may be NULL */
+	const char *path;              /* configuration file */
+	const char *instance;          /* --name; "default" */
+	const char *socket;            /* NULL = /run/millrace/INSTANCE.sock */
+	bool no_control;               /* tests */
+	void (*log)(const char *line); /* events for the operator, one line each, no newline; NULL = nowhere */
+	void (*ready)(void);           /* called once, when traffic flows; may be NULL */
 };
 
 /* One configured interface over its whole life; `open` comes and goes with the device. */
@@ -32,10 +32,10 @@ struct mr_runtime_interface {
 	struct mr_interface *open;         /* NULL = absent */
 	struct mr_handback *handback;
 	bool is_file;
-	uint64_t opened_cnt;               /* times it was opened */
-	char absent_why[256];              /* why it is not open */
+	uint64_t opened_cnt;  /* times it was opened */
+	char absent_why[256]; /* why it is not open */
 	uint64_t retry_at_ms;
-	bool link_down;                    /* as the plan in force has it */
+	bool link_down; /* as the plan in force has it */
 	/* counters of queues that were closed, so that totals never go back */
 	struct mr_queue_counters closed;
 };
