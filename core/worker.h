@@ -19,7 +19,7 @@
 #include <stdatomic.h>
 
 #define MR_WORKERS_MAX 32
-#define MR_BATCH 64
+#define MR_BATCH       64
 
 struct mr_worker;
 struct mr_handoff; /* all rings between all workers */
@@ -30,7 +30,7 @@ struct mr_shared {
 	struct mr_frames *frames;
 	struct mr_flows *flows;
 	struct mr_sessions *sessions;
-	struct mr_epoch *epoch;   /* slot w = worker w; slot worker_cnt = control */
+	struct mr_epoch *epoch; /* slot w = worker w; slot worker_cnt = control */
 	struct mr_stats *stats;
 	struct mr_nexthops *nexthops;
 	struct mr_handoff *handoff;
@@ -61,14 +61,14 @@ bool mr_worker_running(const struct mr_worker *w);
  */
 struct mr_explanation {
 	char text[4096];
-	char verdict[32];  /* forward, drop, kernel, unmatched */
-	char reason[64];   /* drop reason, or "" */
+	char verdict[32]; /* forward, drop, kernel, unmatched */
+	char reason[64];  /* drop reason, or "" */
 	char pipeline[64];
 	char egress[64];
-	bool from_record;  /* a stored record decides */
-	bool stored;       /* the decision would be stored */
+	bool from_record; /* a stored record decides */
+	bool stored;      /* the decision would be stored */
 };
-int mr_worker_explain(struct mr_shared *sh, struct mr_plan *plan, unsigned interface_id, const void *frame, uint32_t len,
-                      struct mr_explanation *out, struct mr_error *e);
+int mr_worker_explain(struct mr_shared *sh, struct mr_plan *plan, unsigned interface_id, const void *frame,
+	uint32_t len, struct mr_explanation *out, struct mr_error *e);
 
 #endif
