@@ -19,6 +19,7 @@
  * -ECONNREFUSED (it died), -ETIMEDOUT, -EMSGSIZE, -EINVAL (a newline inside the request, a name too long), -ENOMEM; then error[error_bytes] holds a sentence.
  * Threads: any.
  */
-MR_API int mr_control_call(const char *name, const char *request, unsigned timeout_ms, char **answer, char *error, size_t error_bytes);
+MR_API int mr_control_call(
+	const char *name, const char *request, unsigned timeout_ms, char **answer, char *error, size_t error_bytes);
 
 #endif
