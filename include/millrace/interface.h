@@ -36,12 +36,13 @@ struct mr_interface;
 struct mr_queue_counters {
 	uint64_t rx_packets;
 	uint64_t rx_bytes;
-	uint64_t tx_packets;       /* the driver said completed */
-	uint64_t tx_bytes;         /* accepted for sending */
-	uint64_t tx_lost;          /* consumed and lost by the kernel (EBUSY) or in flight when the device went */
-	uint64_t rx_no_frame;      /* times the fill ring could not be kept full, or a capture not read: the pool was empty */
-	uint64_t rx_too_long;      /* packets of a capture longer than a frame, skipped */
-	uint64_t kicks;            /* system calls to make the kernel look at a ring */
+	uint64_t tx_packets; /* the driver said completed */
+	uint64_t tx_bytes;   /* accepted for sending */
+	uint64_t tx_lost;    /* consumed and lost by the kernel (EBUSY) or in flight when the device went */
+	uint64_t
+		rx_no_frame; /* times the fill ring could not be kept full, or a capture not read: the pool was empty */
+	uint64_t rx_too_long; /* packets of a capture longer than a frame, skipped */
+	uint64_t kicks;       /* system calls to make the kernel look at a ring */
 	/* from the kernel (XDP_STATISTICS), read by control */
 	uint64_t kernel_rx_dropped;
 	uint64_t kernel_rx_ring_full;
