@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 #define MR_STAGE_ABI 1
-#define MR_API __attribute__((visibility("default")))
+#define MR_API       __attribute__((visibility("default")))
 
 struct mr_packet; /* one packet and the decision growing for it */
 struct mr_batch;  /* packets of one pipeline, met together */
@@ -37,17 +37,17 @@ struct mr_match_sink;
 /* ---- what a stage is ------------------------------------------------------------------------------------ */
 
 enum mr_revalidate {
-	MR_REVALIDATE_KEEP,   /* the decision was filled again as the session has it, or anew: go on */
-	MR_REVALIDATE_END,    /* end the session; the packet is dropped (by a reason already set) or decided as a new flow */
+	MR_REVALIDATE_KEEP, /* the decision was filled again as the session has it, or anew: go on */
+	MR_REVALIDATE_END, /* end the session; the packet is dropped (by a reason already set) or decided as a new flow */
 };
 
 struct mr_stage_type {
-	uint32_t abi;               /* MR_STAGE_ABI */
-	const char *type;           /* as in `type:` */
-	const char *summary;        /* one line for help */
+	uint32_t abi;                    /* MR_STAGE_ABI */
+	const char *type;                /* as in `type:` */
+	const char *summary;             /* one line for help */
 	const struct mr_option *options; /* describes a struct of options_bytes; the key `type` is not part of it */
 	uint32_t options_bytes;
-	uint32_t session_bytes;     /* private bytes wanted in every session (all stages of a pipeline share 32) */
+	uint32_t session_bytes; /* private bytes wanted in every session (all stages of a pipeline share 32) */
 
 	/* Makes an instance from its options, which live until destroy.  0 or -errno with a sentence (mr_stage_error). */
 	int (*create)(struct mr_stage_env *env, const void *options, void **stage);
@@ -83,7 +83,8 @@ MR_API unsigned mr_stage_reason(struct mr_stage_env *env, const char *name, cons
 /* A counter of packets and bytes, shown as stages.STAGE.NAME; keeps its value over reloads by name.  0 = too many (not counted). */
 MR_API uint16_t mr_stage_counter(struct mr_stage_env *env, const char *name);
 /* A rate limit over all workers, with a burst.  bits: count bits, else packets.  0 = too many. */
-MR_API uint16_t mr_stage_meter(struct mr_stage_env *env, const char *name, uint64_t rate_per_s, uint64_t burst, bool bits);
+MR_API uint16_t mr_stage_meter(
+	struct mr_stage_env *env, const char *name, uint64_t rate_per_s, uint64_t burst, bool bits);
 MR_API const char *mr_stage_name(const struct mr_stage_env *env);
 MR_API unsigned mr_stage_worker_cnt(const struct mr_stage_env *env); /* workers; control is one more */
 /* Id of a configured interface, 0 = none of that name. */
@@ -103,7 +104,7 @@ MR_API struct mr_packet *mr_batch_packet(const struct mr_batch *b, unsigned i);
 
 /* The effective tuple: what the packet will be after the stages before this one. */
 struct mr_tuple {
-	uint8_t family;    /* 4 or 6; 0 = not an IP packet: only ethertype is set */
+	uint8_t family; /* 4 or 6; 0 = not an IP packet: only ethertype is set */
 	uint8_t proto;
 	uint16_t zone;
 	uint16_t ethertype;
@@ -111,9 +112,9 @@ struct mr_tuple {
 	uint16_t dport_be;
 	uint8_t icmp_type; /* of an ICMP packet; part of the key for queries, else mr_packet_icmp marks */
 	uint8_t has_ports;
-	uint8_t src[16];   /* network order; IPv4 in the first 4 bytes, the rest 0 */
+	uint8_t src[16]; /* network order; IPv4 in the first 4 bytes, the rest 0 */
 	uint8_t dst[16];
-	uint8_t has_icmp;  /* icmp_type is known (not of later fragments) */
+	uint8_t has_icmp; /* icmp_type is known (not of later fragments) */
 	uint8_t reserved[3];
 };
 
@@ -125,13 +126,13 @@ MR_API unsigned mr_packet_interface(const struct mr_packet *p); /* where it came
 enum mr_fragment { MR_FRAGMENT_NONE, MR_FRAGMENT_FIRST, MR_FRAGMENT_LATER };
 enum mr_conn_state { MR_CONN_NEW, MR_CONN_ESTABLISHED, MR_CONN_RELATED, MR_CONN_INVALID, MR_CONN_UNTRACKED };
 
-MR_API uint32_t mr_packet_length(struct mr_packet *p);   /* IP packet, bytes; of a non-IP frame the whole frame */
+MR_API uint32_t mr_packet_length(struct mr_packet *p); /* IP packet, bytes; of a non-IP frame the whole frame */
 MR_API uint8_t mr_packet_dscp(struct mr_packet *p);
 MR_API uint8_t mr_packet_ttl(struct mr_packet *p);
 MR_API uint8_t mr_packet_tcp_flags(struct mr_packet *p); /* 0 where there are none */
 MR_API enum mr_fragment mr_packet_fragment(struct mr_packet *p);
-MR_API int mr_packet_vlan(struct mr_packet *p);          /* outer VLAN id, -1 = untagged */
-MR_API int mr_packet_icmp(struct mr_packet *p, uint8_t *type, uint8_t *code); /* 0, or -ENOENT: not ICMP */
+MR_API int mr_packet_vlan(struct mr_packet *p);                                 /* outer VLAN id, -1 = untagged */
+MR_API int mr_packet_icmp(struct mr_packet *p, uint8_t *type, uint8_t *code);   /* 0, or -ENOENT: not ICMP */
 MR_API const uint8_t *mr_packet_data(struct mr_packet *p, uint32_t *len_bytes); /* the frame as received */
 /* Storable once the session is established (it stays so); before, not. */
 MR_API enum mr_conn_state mr_packet_state(struct mr_packet *p);
@@ -145,14 +146,15 @@ MR_API bool mr_packet_session_exists(const struct mr_packet *p);
 /* ---- deciding -------------------------------------------------------------------------------------------- */
 
 MR_API void mr_decide_drop(struct mr_packet *p, unsigned reason);
-MR_API void mr_decide_kernel(struct mr_packet *p);                      /* end: to the kernel stack (untranslated packets) */
+MR_API void mr_decide_kernel(struct mr_packet *p); /* end: to the kernel stack (untranslated packets) */
 MR_API void mr_decide_interface(struct mr_packet *p, unsigned interface_id); /* end: out of this interface as it is */
-MR_API void mr_decide_source(struct mr_packet *p, const uint8_t *addr, uint16_t port_be);      /* NAT; changes the effective tuple */
+MR_API void mr_decide_source(
+	struct mr_packet *p, const uint8_t *addr, uint16_t port_be); /* NAT; changes the effective tuple */
 MR_API void mr_decide_destination(struct mr_packet *p, const uint8_t *addr, uint16_t port_be); /* port 0 = as it is */
-MR_API void mr_decide_count(struct mr_packet *p, uint16_t counter);     /* every packet of the flow counts there */
-MR_API void mr_decide_meter(struct mr_packet *p, uint16_t meter);       /* every packet of the flow passes it or is dropped */
-MR_API void mr_decide_this_packet_only(struct mr_packet *p);            /* do not store */
-MR_API void mr_decide_one_way(struct mr_packet *p);                     /* no reply will come this way */
+MR_API void mr_decide_count(struct mr_packet *p, uint16_t counter); /* every packet of the flow counts there */
+MR_API void mr_decide_meter(struct mr_packet *p, uint16_t meter); /* every packet of the flow passes it or is dropped */
+MR_API void mr_decide_this_packet_only(struct mr_packet *p);      /* do not store */
+MR_API void mr_decide_one_way(struct mr_packet *p);               /* no reply will come this way */
 
 /* A sentence for `millrace explain`; costs nothing when nobody asks. */
 MR_API bool mr_packet_explaining(const struct mr_packet *p);
@@ -161,9 +163,9 @@ MR_API void mr_packet_explain(struct mr_packet *p, const char *fmt, ...) __attri
 /* ---- match: auto ------------------------------------------------------------------------------------------ */
 
 struct mr_match_need {
-	struct mr_prefix src, dst;      /* family 0 = any */
-	struct mr_range proto;          /* lo = hi = 0: any */
-	struct mr_range sport, dport;   /* lo = hi = 0: any */
+	struct mr_prefix src, dst;    /* family 0 = any */
+	struct mr_range proto;        /* lo = hi = 0: any */
+	struct mr_range sport, dport; /* lo = hi = 0: any */
 };
 MR_API int mr_match_add(struct mr_match_sink *sink, const struct mr_match_need *need);
 
