@@ -29,12 +29,12 @@
 
 /* Limits that size maps and bitmaps on both sides. */
 #define MR_MAX_INTERFACES 64  /* interface ids are 1..MR_MAX_INTERFACES; 0 means none */
-#define MR_MAX_QUEUES 64      /* queues of one interface that may hold a socket */
-#define MR_MAX_PIPELINES 64   /* pipelines serving one interface */
-#define MR_STEER_ENTRIES 256  /* match and except entries of one interface, together */
-#define MR_STEER_WORDS (MR_STEER_ENTRIES / 64)
-#define MR_MAX_NEXTHOPS 65536 /* next-hop slots; slot 0 is "none" */
-#define MR_ZONE_DEFAULT 1     /* zone 0 is never used, so an all-zero key matches nothing */
+#define MR_MAX_QUEUES     64  /* queues of one interface that may hold a socket */
+#define MR_MAX_PIPELINES  64  /* pipelines serving one interface */
+#define MR_STEER_ENTRIES  256 /* match and except entries of one interface, together */
+#define MR_STEER_WORDS    (MR_STEER_ENTRIES / 64)
+#define MR_MAX_NEXTHOPS   65536 /* next-hop slots; slot 0 is "none" */
+#define MR_ZONE_DEFAULT   1     /* zone 0 is never used, so an all-zero key matches nothing */
 
 /* ---- steering ------------------------------------------------------------------------------------------ */
 
