@@ -139,18 +139,15 @@ class Port:
                         data = data[:12] + struct.pack("!HH", tpid if status & 0x40 else VLAN, tci) + data[12:]
             return data
 
-    def take_all(self, until=None, timeout_s=20):
-        """What came in up to the frame `until` (left out), or until nothing comes any more."""
+    def take_cnt(self, cnt, timeout_s=20):
+        """The next cnt frames, and what else came until nothing did: packets of different flows may pass each other."""
         frames, end = [], time.monotonic() + timeout_s
         while True:
             f = self.take()
-            if f is None:
-                if until is None or time.monotonic() > end:
-                    return frames
-            elif f == until:
-                return frames
-            else:
+            if f is not None:
                 frames.append(f)
+            elif len(frames) >= cnt or time.monotonic() > end:
+                return frames
 
     def close(self):
         self.sock.close()
