@@ -24,7 +24,6 @@
 	X(SHORT_L4, "short-l4", "transport header cut off")                                       \
 	X(BAD_L4, "bad-l4", "TCP data offset or UDP length is impossible")                        \
 	X(STAGE, "stage", "a stage dropped it without a reason of its own")                       \
-	X(INVALID_STATE, "invalid-state", "TCP segment that fits no session and cannot open one") \
 	X(TABLE_FULL, "table-full", "a stateful pipeline could not store the flow")               \
 	X(HALF_OPEN, "half-open-quota", "too many half-open flows")                               \
 	X(TOO_BIG, "too-big", "larger than the egress MTU")                                       \
@@ -32,8 +31,6 @@
 	X(NO_NEXTHOP, "no-nexthop", "the decision has no usable next hop")                        \
 	X(LINK_DOWN, "link-down", "the egress interface is down or gone")                         \
 	X(TX_FULL, "tx-full", "the egress ring stayed full")                                      \
-	X(TX_ERROR, "tx-error", "the kernel refused or lost the frame at transmit")               \
-	X(NO_FRAME, "no-frame", "the frame pool was empty")                                       \
 	X(HANDOFF_FULL, "handoff-full", "the ring to the worker that owns the queue was full")    \
 	X(HANDBACK, "handback-failed", "the kernel did not take a frame handed back")             \
 	X(METER, "meter", "over the rate of a limit")                                             \
