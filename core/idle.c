@@ -48,6 +48,18 @@ static bool collect(const struct mr_worker *w, struct pollfd *fd, unsigned *cnt)
 	return true;
 }
 
+/* Until a frame may have come, somebody wakes us, or SLEEP_MS.  The socket of a device that went away is readable for good (POLLERR): then
+ * the time is slept with the eventfd alone, until control has taken the queue out of the plan. */
+static void wait(struct pollfd *fd, unsigned cnt)
+{
+	bool ready = false;
+	int n = poll(fd, cnt, SLEEP_MS);
+	for (unsigned i = 0; n > 0 && i < cnt; i++)
+		ready |= fd[i].revents & POLLIN && !(fd[i].revents & (POLLERR | POLLHUP | POLLNVAL));
+	if (n > 0 && !ready)
+		poll(fd, 1, SLEEP_MS);
+}
+
 static void sleep_a_little(struct mr_worker *w)
 {
 	struct pollfd fd[POLL_FDS];
@@ -62,12 +74,8 @@ static void sleep_a_little(struct mr_worker *w)
 	if (!wanted) {
 		mr_turn_add(&w->stats->sleeps, 1);
 		mr_epoch_offline(w->sh->epoch, w->idx);
-		int n = poll(fd, cnt, SLEEP_MS);
+		wait(fd, cnt);
 		mr_epoch_online(w->sh->epoch, w->idx);
-		/* A device that went away makes its socket readable for good (POLLERR): then do not turn in circles. */
-		for (unsigned i = 1; n > 0 && i < cnt; i++)
-			if (fd[i].revents & (POLLERR | POLLHUP | POLLNVAL) && !(fd[i].revents & POLLIN))
-				sched_yield();
 	}
 	mr_handoff_sleep_end(w->sh->handoff, w->idx);
 }
@@ -130,16 +138,15 @@ int mr_worker_start(struct mr_worker *w, int core, struct mr_error *e)
 
 void mr_worker_stop(struct mr_worker *w)
 {
-	if (!w || !w->started)
+	if (!w)
 		return;
-	atomic_store(&w->stop, true);
-	mr_worker_wake(w);
-	pthread_join(w->thread, NULL);
-	w->started = false;
+	if (w->started) {
+		atomic_store(&w->stop, true);
+		mr_worker_wake(w);
+		pthread_join(w->thread, NULL);
+		w->started = false;
+	}
 	mr_transmit_discard(w);
-	if (w->give_cnt)
-		mr_frames_give(w->magazine, w->give, w->give_cnt);
-	w->give_cnt = 0;
 }
 
 void mr_worker_wake(struct mr_worker *w)

@@ -135,4 +135,8 @@ void mr_transmit_discard(struct mr_worker *w)
 				mr_transmit_drop(w, &e[i].frame, e[i].ingress, MR_REASON_STOPPING);
 		}
 	}
+	if (w->give_cnt)
+		mr_frames_give(w->magazine, w->give, w->give_cnt);
+	w->give_cnt = 0;
+	__atomic_store_n(&w->stats->held, mr_handoff_held(w->sh->handoff, w->idx), __ATOMIC_RELAXED);
 }

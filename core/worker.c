@@ -425,11 +425,7 @@ void mr_worker_destroy(struct mr_worker *w)
 {
 	if (!w)
 		return;
-	mr_worker_stop(w);
-	/* What others handed over after it had stopped. */
-	mr_transmit_discard(w);
-	if (w->give_cnt)
-		mr_frames_give(w->magazine, w->give, w->give_cnt);
+	mr_worker_stop(w); /* again: what others handed over after it had stopped */
 	mr_frames_flush(w->magazine);
 	free(w->egress);
 	free(w);

@@ -49,7 +49,8 @@ bool mr_worker_drained(const struct mr_worker *w);
 
 /* Starts the thread, pinned to `core` (-1 = not pinned).  -EAGAIN, -EINVAL (no such core), -EPERM. */
 int mr_worker_start(struct mr_worker *w, int core, struct mr_error *e);
-/* Asks it to end, wakes it and joins it.  Frames it holds are counted as STOPPING and given back. */
+/* Asks it to end, wakes it and joins it.  Frames that wait for it are counted as STOPPING and given back; again for a worker that has ended
+ * (others may have handed over meanwhile).  NULL allowed.  Threads: control. */
 void mr_worker_stop(struct mr_worker *w);
 /* Wakes a sleeping worker (new plan, hand-off).  Threads: any. */
 void mr_worker_wake(struct mr_worker *w);
