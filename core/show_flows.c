@@ -343,17 +343,19 @@ static int list_flow(
 		return 0;
 	const struct side *fw = &side[MR_FORWARD];
 	uint8_t pair = (uint8_t)(ss->ingress % MR_STATS_INGRESS), state = __atomic_load_n(&ss->state, __ATOMIC_RELAXED);
-	json_t *o = json_pack("{s:I, s:i, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:I, s:I, s:b, s:o, s:o}", "id",
-		(json_int_t)idx, "family", (int)ss->family, "proto", mr_show_proto(ss->proto, proto), "state",
-		state < STATES ? state_names[state] : "free", "zone", (int)fw->zone, "source",
-		addr_text(ss->family, fw->src), "destination", addr_text(ss->family, fw->dst), "interface",
+	json_t *o = json_pack("{s:I, s:i, s:s, s:s, s:i, s:o, s:o}", "id", (json_int_t)idx, "family", (int)ss->family,
+		"proto", mr_show_proto(ss->proto, proto), "state", state < STATES ? state_names[state] : "free", "zone",
+		(int)fw->zone, "source", addr_text(ss->family, fw->src), "destination", addr_text(ss->family, fw->dst));
+	json_t *more = json_pack("{s:o, s:o, s:I, s:I, s:b, s:o, s:o}", "interface",
 		mr_show_text(mr_stats_ingress_interface(rt->sh.stats, pair)), "pipeline",
 		mr_show_text(mr_stats_ingress_pipeline(rt->sh.stats, pair)), "age_ms",
 		(json_int_t)(uint32_t)(l->now - ss->created_ms), "remaining_ms",
 		(json_int_t)mr_session_remaining_ms(rt->sh.sessions, idx, l->now), "one_way", (int)ss->one_way,
 		"forward", side_json(rt, idx, ss, MR_FORWARD, fw, l->now), "reply",
 		side_json(rt, idx, ss, MR_REPLY, &side[MR_REPLY], l->now));
-	if (!o || put_ports(o, ss, fw)) {
+	int err = !o || !more || put_ports(o, ss, fw) || json_object_update(o, more);
+	json_decref(more);
+	if (err) {
 		json_decref(o);
 		return -ENOMEM;
 	}
