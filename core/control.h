@@ -17,7 +17,8 @@
 
 struct mr_control;
 
-/* Answers a request: returns the whole envelope (a new reference), or NULL with the sentence. */
+/* Answers a request: returns the whole envelope (a new reference), or NULL with the sentence.  An envelope that is itself
+ * { "error": ..., "misuse": true } tells that the request was wrong and not the system (exit code 2 of the command line). */
 typedef json_t *(*mr_control_fn)(void *ctx, const char *verb, const json_t *request, struct mr_error *e);
 
 /* Listens on path, making its folder (0755) when it is missing.  -EADDRINUSE: another instance answers there (a stale socket
