@@ -400,3 +400,50 @@ Test(pipeline, a_flow_in_two_pipelines)
 	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
 }
+
+Test(pipeline, a_sleeping_worker_wakes_for_what_is_handed_over, .timeout = 60)
+{
+	struct rig_options opt = { .worker_cnt = 2 };
+	struct rig *r = rig_create(open_wire, &opt);
+	struct mr_stats_worker *s = mr_stats_worker(r->sh.stats, 0);
+	struct mr_error e;
+	r->sh.idle.idle = MR_IDLE_POLL;
+	r->interface[rig_id(r, "lan")].queue_cnt = 1;
+	r->interface[rig_id(r, "lan")].queue[0].discard = true;
+	rig_refresh(r);
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:53");
+	struct rig_frame f = r->interface[1].queue[0].in.frame[0];
+	cr_assert_eq(mr_worker_start(r->worker[0], -1, &e), 0, "%s", e.text);
+	for (unsigned i = 0; i < 50; i++) {
+		uint64_t sleeps = __atomic_load_n(&s->sleeps, __ATOMIC_RELAXED);
+		while (__atomic_load_n(&s->sleeps, __ATOMIC_RELAXED) < sleeps + 2)
+			;
+		rig_inject(r, "wan", 1, f.data, f.len);
+		mr_worker_poll(r->worker[1]);
+		while (mr_handoff_held(r->sh.handoff, 1))
+			;
+	}
+	uint64_t loops = __atomic_load_n(&s->loops, __ATOMIC_RELAXED),
+		 sleeps = __atomic_load_n(&s->sleeps, __ATOMIC_RELAXED);
+	cr_assert_leq(loops, 2 * sleeps + 100, "it turned %llu times and slept %llu times", (unsigned long long)loops,
+		(unsigned long long)sleeps);
+	mr_worker_stop(r->worker[0]);
+	cr_assert_eq(s->handoff_in, 50);
+	cr_assert_not(mr_worker_running(r->worker[0]));
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
+Test(pipeline, no_such_core)
+{
+	struct rig *r = rig_create(open_wire, NULL);
+	struct mr_error e;
+	cr_assert_lt(mr_worker_start(r->worker[0], 1000, &e), 0);
+	cr_assert(strstr(e.text, "core 1000"), "%s", e.text);
+	cr_assert_lt(mr_worker_start(r->worker[0], 1000000, &e), 0);
+	cr_assert_not(mr_worker_running(r->worker[0]));
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:53");
+	rig_turn(r);
+	cr_assert_eq(rig_sent(r, "lan"), 1);
+	rig_destroy(r);
+}
