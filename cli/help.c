@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "cli/cli.h"
 #include "core/config.h"
+#include "core/reason.h"
 #include "core/stage.h"
 
 #include <errno.h>
@@ -56,6 +57,7 @@ static int help_verb(const char *name)
 		mr_suggest_consider(name, v->name, &best);
 	}
 	mr_suggest_consider(name, "config", &best);
+	mr_suggest_consider(name, "drops", &best);
 	if (best)
 		mr_error_set(&e, -EINVAL, "there is no verb '%s'; did you mean '%s'?", name, best);
 	else
@@ -82,6 +84,20 @@ static int help_config(const struct mr_cli *c)
 	return err ? mr_ask_fail(err == -ENOENT ? MR_EXIT_MISUSE : MR_EXIT_FAILURE, &e) : 0;
 }
 
+static int help_drops(void)
+{
+	struct mr_table t;
+	mr_table_begin(&t, "reason", "", NULL);
+	for (unsigned r = MR_REASON_NONE + 1; mr_reason_name(r); r++) {
+		mr_table_add(&t, "%s", mr_reason_name(r));
+		mr_table_add(&t, "%s", mr_reason_help(r));
+	}
+	mr_table_write(&t, stdout);
+	printf("\nStages add reasons of their own, named after them (filter-blocked); `millrace show drops` explains "
+	       "each.\n");
+	return 0;
+}
+
 int mr_verb_help(const struct mr_cli *c)
 {
 	struct mr_error e = { "" };
@@ -92,6 +108,8 @@ int mr_verb_help(const struct mr_cli *c)
 	}
 	if (config)
 		return help_config(c);
+	if (c->arg[0] && !strcmp(c->arg[0], "drops"))
+		return help_drops();
 	if (c->arg[0])
 		return help_verb(c->arg[0]);
 	write_overview();

@@ -74,7 +74,8 @@ const struct mr_cli_verb mr_cli_verbs[] = {
 		mr_verb_flows },
 	{ "version", "", "say the version of this program, or with --name of that instance", NULL, NULL, 0, 0,
 		mr_verb_version },
-	{ "help", "[VERB | config [TOPIC]]", "explain a verb, or a part of the configuration",
+	{ "help", "[VERB | drops | config [TOPIC]]",
+		"explain a verb, why packets are dropped, or a part of the configuration",
 		"  millrace help config                       everything that can be configured\n"
 		"  millrace help config interfaces.mode       one key",
 		help_options, 0, 2, mr_verb_help },

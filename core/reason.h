@@ -2,7 +2,7 @@
 /*
  * reason.h - every way a packet can end that is not being forwarded, declared once.
  *
- * From this list come the enum, the stable names in `show drops` and JSON, the help text and docs/drops.md.
+ * From this list come the enum, the stable names in `show drops` and JSON, and the text of `millrace help drops`.
  * Names are a contract: they are added, never renamed.  Stages add their own at load (millrace/stage.h);
  * those get numbers from MR_REASON_STAGE_BASE on.
  */
