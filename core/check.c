@@ -127,7 +127,7 @@ static int gather(struct check *k, const char *path, struct mr_error *e)
 		const struct mr_config_interface *c = &k->config->interfaces[i];
 		err = mr_interface_check(c, k->config->memory.frame_bytes, &k->info[i], e);
 		if (err)
-			return err;
+			return mr_reload_place(k->config, c, err, e);
 	}
 	return 0;
 }

@@ -97,6 +97,43 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 	return 0;
 }
 
+/* Keeps what an interface counted that leaves; where there is no room, the oldest is forgotten. */
+static void keep_counters(struct mr_runtime *rt, unsigned id)
+{
+	struct mr_runtime_interface *ri = &rt->interface[id];
+	struct mr_runtime_removed *r = rt->removed, *last = &rt->removed[MR_MAX_INTERFACES - 1];
+	if (!ri->opened_cnt || !ri->name)
+		return;
+	while (r < last && r->name)
+		r++;
+	if (r->name) {
+		free(rt->removed[0].name);
+		memmove(rt->removed, rt->removed + 1, sizeof(rt->removed) - sizeof(*r));
+	}
+	*r = (struct mr_runtime_removed){ .name = strdup(ri->name),
+		.id = id,
+		.is_file = ri->is_file,
+		.opened_cnt = ri->opened_cnt,
+		.closed = ri->closed,
+		.closed_steer = ri->closed_steer };
+}
+
+/* An interface whose name was there before goes on from what it had counted. */
+static void take_counters(struct mr_runtime *rt, struct mr_runtime_interface *ri)
+{
+	struct mr_runtime_removed *r = rt->removed, *end = r + MR_MAX_INTERFACES;
+	while (r < end && (!r->name || strcmp(r->name, ri->name)))
+		r++;
+	if (r == end)
+		return;
+	ri->opened_cnt += r->opened_cnt;
+	ri->closed = r->closed;
+	ri->closed_steer = r->closed_steer;
+	free(r->name);
+	memmove(r, r + 1, (size_t)(end - r - 1) * sizeof(*r));
+	memset(end - 1, 0, sizeof(*r));
+}
+
 int mr_hotplug_open(struct mr_runtime *rt, unsigned id, const struct mr_config_interface *c, struct mr_error *e)
 {
 	struct mr_runtime_interface *ri = &rt->interface[id];
@@ -109,6 +146,8 @@ int mr_hotplug_open(struct mr_runtime *rt, unsigned id, const struct mr_config_i
 	int err = open_device(rt, id, e);
 	if (err)
 		drop_config(ri);
+	else
+		take_counters(rt, ri);
 	return err;
 }
 
@@ -121,10 +160,24 @@ static void add_counters(struct mr_queue_counters *to, const struct mr_queue_cou
 		t[i] += f[i];
 }
 
+static void add_steer_counters(struct mr_runtime_interface *ri)
+{
+	struct mr_steer_counters last, *sum = &ri->closed_steer;
+	struct mr_steer *s = ri->open ? mr_interface_steer(ri->open) : NULL;
+	if (!s || mr_steer_read_counters(s, &last))
+		return;
+	sum->steered += last.steered;
+	sum->no_socket += last.no_socket;
+	sum->passed += last.passed;
+	sum->unparsed += last.unparsed;
+	sum->handed_back += last.handed_back;
+}
+
 void mr_hotplug_close(struct mr_runtime *rt, unsigned id)
 {
 	struct mr_runtime_interface *ri = &rt->interface[id];
 	struct mr_queue_counters last = { 0 };
+	add_steer_counters(ri);
 	mr_interface_close(ri->open, &last);
 	ri->open = NULL;
 	add_counters(&ri->closed, &last);
@@ -137,6 +190,7 @@ void mr_hotplug_forget(struct mr_runtime *rt, unsigned id)
 	struct mr_nexthop none = { .kind = MR_NH_NONE };
 	mr_hotplug_close(rt, id);
 	mr_nexthops_set(rt->sh.nexthops, id, &none);
+	keep_counters(rt, id);
 	drop_config(&rt->interface[id]);
 }
 

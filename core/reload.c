@@ -53,6 +53,15 @@ int mr_reload_read(const char *path, struct mr_config **out, struct mr_error *e)
 	return 0;
 }
 
+int mr_reload_place(const struct mr_config *c, const struct mr_config_interface *i, int err, struct mr_error *e)
+{
+	struct mr_error why = *e;
+	char where[80];
+	snprintf(where, sizeof(where), "interfaces.%s", i->name);
+	(void)mr_config_error(c, e, i->at, where, "%s", why.text);
+	return err;
+}
+
 static bool same_text(const char *a, const char *b)
 {
 	return a == b || (a && b && !strcmp(a, b));
@@ -137,7 +146,7 @@ static int open_new(struct mr_runtime *rt, const struct mr_config *c, struct ope
 				"steps");
 		int err = mr_hotplug_open(rt, id, ci, e);
 		if (err)
-			return err;
+			return mr_reload_place(c, ci, err, e);
 		o->fresh[id] = true;
 	}
 	return 0;

@@ -114,7 +114,7 @@ static int make_shared(struct mr_runtime *rt, const struct mr_config *c, struct 
 		struct mr_interface_info info = { 0 };
 		int err = mr_interface_check(&c->interfaces[i], c->memory.frame_bytes, &info, e);
 		if (err)
-			return err;
+			return mr_reload_place(c, &c->interfaces[i], err, e);
 		queue_cnt[i] = info.queue_cnt;
 	}
 	sh->worker_cnt = mr_runtime_worker_cnt(c);
@@ -181,7 +181,7 @@ static int open_interfaces(struct mr_runtime *rt, const struct mr_config *c, str
 		const struct mr_config_interface *ci = &c->interfaces[i];
 		int err = mr_hotplug_open(rt, mr_hotplug_id(rt, ci->name), ci, e);
 		if (err)
-			return err;
+			return mr_reload_place(c, ci, err, e);
 	}
 	return 0;
 }
@@ -363,6 +363,8 @@ void mr_runtime_destroy(struct mr_runtime *rt)
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
 		if (rt->interface[id].name)
 			mr_hotplug_forget(rt, id);
+	for (unsigned i = 0; i < MR_MAX_INTERFACES; i++)
+		free(rt->removed[i].name);
 	for (unsigned w = 0; w < sh->worker_cnt; w++)
 		mr_worker_destroy(rt->worker[w]);
 	mr_control_destroy(rt->control);

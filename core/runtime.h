@@ -36,8 +36,19 @@ struct mr_runtime_interface {
 	char absent_why[256]; /* why it is not open */
 	uint64_t retry_at_ms;
 	bool link_down; /* as the plan in force has it */
-	/* counters of queues that were closed, so that totals never go back */
+	/* what was counted before it was closed, so that totals never go back */
 	struct mr_queue_counters closed;
+	struct mr_steer_counters closed_steer;
+};
+
+/* What an interface had counted when a reload removed it: shown, and gone on from should the name come back. */
+struct mr_runtime_removed {
+	char *name; /* NULL = unused */
+	unsigned id;
+	bool is_file;
+	uint64_t opened_cnt;
+	struct mr_queue_counters closed;
+	struct mr_steer_counters closed_steer;
 };
 
 struct mr_runtime {
@@ -45,6 +56,7 @@ struct mr_runtime {
 	struct mr_shared sh;
 	struct mr_worker *worker[MR_WORKERS_MAX];
 	struct mr_runtime_interface interface[MR_MAX_INTERFACES + 1]; /* by id */
+	struct mr_runtime_removed removed[MR_MAX_INTERFACES];         /* the oldest first */
 	uint64_t shim_cookie;
 	uint64_t started_ns; /* CLOCK_MONOTONIC */
 	uint64_t serial;     /* generations so far */

@@ -87,27 +87,18 @@ static int put_info(json_t *o, const struct mr_interface_info *info)
 	return err;
 }
 
-/* What the steering program saw, before any socket. */
-static int put_steer(json_t *o, const struct mr_steer *s)
+/* What the steering programs saw, before any socket: the one there is now and those before it. */
+static int put_steer(json_t *o, const struct mr_steer *now, const struct mr_steer_counters *before)
 {
-	struct mr_steer_counters c;
-	if (!s || mr_steer_read_counters(s, &c))
+	struct mr_steer_counters c = { 0 };
+	if (now && mr_steer_read_counters(now, &c))
 		return 0;
 	return json_object_set_new(o, "steer",
-		json_pack("{s:I, s:I, s:I, s:I, s:I}", "steered_packets", (json_int_t)c.steered, "no_socket_packets",
-			(json_int_t)c.no_socket, "passed_packets", (json_int_t)c.passed, "unparsed_packets",
-			(json_int_t)c.unparsed, "handed_back_packets", (json_int_t)c.handed_back));
-}
-
-static const char *state_name(struct mr_runtime *rt, unsigned id)
-{
-	const struct mr_runtime_interface *ri = &rt->interface[id];
-	const struct mr_plan *plan = mr_runtime_plan(rt);
-	if (plan && !plan->interface[id].name)
-		return "removed"; /* by a reload; its totals stay */
-	if (!ri->open)
-		return "absent";
-	return ri->link_down ? "down" : "up";
+		json_pack("{s:I, s:I, s:I, s:I, s:I}", "steered_packets", (json_int_t)(c.steered + before->steered),
+			"no_socket_packets", (json_int_t)(c.no_socket + before->no_socket), "passed_packets",
+			(json_int_t)(c.passed + before->passed), "unparsed_packets",
+			(json_int_t)(c.unparsed + before->unparsed), "handed_back_packets",
+			(json_int_t)(c.handed_back + before->handed_back)));
 }
 
 static json_t *one_interface(struct mr_runtime *rt, unsigned id)
@@ -116,20 +107,38 @@ static json_t *one_interface(struct mr_runtime *rt, unsigned id)
 	struct mr_queue_counters sum = ri->closed;
 	json_t *queues = json_array();
 	json_t *o = json_pack("{s:o, s:i, s:s, s:o, s:I}", "name", mr_show_text(ri->name), "id", (int)id, "state",
-		state_name(rt, id), "why", mr_show_text(ri->open ? "" : ri->absent_why), "opened_cnt",
-		(json_int_t)ri->opened_cnt);
+		!ri->open ? "absent" : ri->link_down ? "down" : "up", "why",
+		mr_show_text(ri->open ? "" : ri->absent_why), "opened_cnt", (json_int_t)ri->opened_cnt);
 	int err = !o || !queues;
 	if (!err && ri->open) {
 		mr_interface_poll(ri->open);
 		err |= put_info(o, mr_interface_info(ri->open));
 		for (unsigned i = 0; i < mr_interface_queue_cnt(ri->open); i++)
 			err |= put_queue(mr_interface_queue(ri->open, i), &sum, queues);
-		err |= put_steer(o, mr_interface_steer(ri->open));
 	}
+	if (!err && !ri->is_file)
+		err = put_steer(o, ri->open ? mr_interface_steer(ri->open) : NULL, &ri->closed_steer);
 	if (!err)
 		err = put_counters(o, &sum) || json_object_set(o, "queues", queues) ||
 			mr_show_traffic(rt, mr_show_pair_of_interface, ri->name, o);
 	json_decref(queues);
+	if (err) {
+		json_decref(o);
+		return NULL;
+	}
+	return o;
+}
+
+static json_t *removed_interface(struct mr_runtime *rt, struct mr_runtime_removed *r)
+{
+	json_t *o = json_pack("{s:o, s:i, s:s, s:s, s:I, s:[]}", "name", mr_show_text(r->name), "id", (int)r->id,
+		"state", "removed", "why", "not in this configuration any more", "opened_cnt",
+		(json_int_t)r->opened_cnt, "queues");
+	int err = o ? 0 : -1;
+	if (!err && !r->is_file)
+		err = put_steer(o, NULL, &r->closed_steer);
+	if (!err)
+		err = put_counters(o, &r->closed) || mr_show_traffic(rt, mr_show_pair_of_interface, r->name, o);
 	if (err) {
 		json_decref(o);
 		return NULL;
@@ -142,6 +151,12 @@ json_t *mr_show_interfaces(struct mr_runtime *rt)
 	json_t *list = json_array();
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
 		if (rt->interface[id].name && json_array_append_new(list, one_interface(rt, id))) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	for (unsigned i = 0; i < MR_MAX_INTERFACES && rt->removed[i].name; i++) {
+		if (json_array_append_new(list, removed_interface(rt, &rt->removed[i]))) {
 			json_decref(list);
 			return NULL;
 		}
