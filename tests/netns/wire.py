@@ -290,6 +290,7 @@ class Stream:
     def __init__(self, tx, rx, pps=2000, flows=8, src="10.9.0.1", dst="10.9.0.2", port=7000):
         self.tx, self.rx, self.pps, self.flows, self.src, self.dst, self.port = tx, rx, pps, flows, src, dst, port
         self.sent, self.arrived, self.going = 0, set(), True
+        self.others, self.behind = [], 0  # frames that are not ours; ours that a later one of the flow has passed
         self.threads = [threading.Thread(target=t, daemon=True) for t in (self.send, self.receive)]
         for t in self.threads:
             t.start()
@@ -308,13 +309,19 @@ class Stream:
                 start, base = time.monotonic(), self.sent
 
     def receive(self):
+        last = {}
         while True:
             f = self.rx.take()
             if f is None:
                 if not self.going:
                     return
             elif f[-10:-4] == b"stream":
-                self.arrived.add(struct.unpack("!I", f[-4:])[0])
+                n = struct.unpack("!I", f[-4:])[0]
+                self.behind += n <= last.get(n % self.flows, -1)
+                last[n % self.flows] = n
+                self.arrived.add(n)
+            else:
+                self.others.append(f)
 
     def stop(self):
         """Ends the sending, waits until nothing arrives any more; returns the numbers that did not."""
