@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/attach.h"
 
+#include "core/dispatch.h"
+
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -98,10 +100,23 @@ int mr_attach_program(struct mr_attach *a, int prog_fd, bool generic, struct mr_
 		e, fd, "%s takes no %s XDP program: %s", a->device, generic ? "generic" : "native", strerror(-fd));
 }
 
-void mr_attach_release(struct mr_attach *a)
+int mr_attach_shared(struct mr_attach *a, struct bpf_object *object, bool generic, struct mr_error *e)
 {
+	return mr_dispatch_attach(a->device, a->ifindex, object, generic, &a->shared, e);
+}
+
+void mr_attach_detach(struct mr_attach *a)
+{
+	mr_dispatch_detach(a->shared, a->ifindex);
+	a->shared = NULL;
 	if (a->link_fd >= 0)
 		close(a->link_fd);
+	a->link_fd = -1;
+}
+
+void mr_attach_release(struct mr_attach *a)
+{
+	mr_attach_detach(a);
 	if (a->promiscuous_fd >= 0)
 		close(a->promiscuous_fd);
 	/* a device that is gone, or was renamed into another, is nothing to restore */

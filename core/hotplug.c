@@ -76,6 +76,8 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 	if (err)
 		return err;
 	const struct mr_interface_info *info = mr_interface_info(ri->open);
+	if (info->notice[0])
+		mr_runtime_log(rt, "interface %s: %s", ri->name, info->notice);
 	if (!ri->is_file) {
 		struct mr_handback_options opt = { .ifindex = info->ifindex,
 			.mtu = info->mtu,

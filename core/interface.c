@@ -3,6 +3,7 @@
 
 #include "core/attach.h"
 #include "core/device.h"
+#include "core/dispatch.h"
 #include "core/memory.h"
 #include "core/pcap.h"
 #include "core/steer.h"
@@ -119,11 +120,6 @@ static int device_check(const struct mr_config_interface *c, uint32_t frame_byte
 		return mr_error_set(e, -EOPNOTSUPP, "%s is not an Ethernet device", d->name);
 	if (!d->admin_up)
 		return mr_error_set(e, -ENETDOWN, "%s is down: `ip link set dev %s up`", d->name, d->name);
-	if (c->attach == MR_ATTACH_SHARED)
-		return mr_error_set(e, -EOPNOTSUPP,
-			"%s: attach: shared (the libxdp dispatcher) is not available in this version; leave attach "
-			"out, or set it to link",
-			d->name);
 	if (c->on_exit == MR_EXIT_DROP)
 		return mr_error_set(e, -EOPNOTSUPP,
 			"%s: on_exit: drop is not available in this version; set on_exit: pass", d->name);
@@ -134,7 +130,7 @@ static int device_check(const struct mr_config_interface *c, uint32_t frame_byte
 	if (err < 0)
 		return err;
 	*queue_cnt = err;
-	return mr_attach_check_free(d, e);
+	return c->attach == MR_ATTACH_SHARED ? mr_dispatch_check(d, e) : mr_attach_check_free(d, e);
 }
 
 int mr_interface_check(
@@ -172,9 +168,7 @@ int mr_interface_check(
 
 static void mode_undo(struct mr_interface *i)
 {
-	if (i->attach.link_fd >= 0)
-		close(i->attach.link_fd);
-	i->attach.link_fd = -1;
+	mr_attach_detach(&i->attach);
 	for (unsigned q = 0; q < MR_MAX_QUEUES; q++) {
 		mr_xsk_close(i->xsk[q]);
 		i->xsk[q] = NULL;
@@ -213,6 +207,18 @@ static int sockets_open(struct mr_interface *i, const struct mr_config_interface
 	return 0;
 }
 
+struct shared_load {
+	struct mr_attach *attach;
+	bool generic;
+};
+
+static int load_shared(void *ctx, struct bpf_object *object, struct mr_error *e)
+{
+	const struct shared_load *l = ctx;
+
+	return mr_attach_shared(l->attach, object, l->generic, e);
+}
+
 static int mode_try(struct mr_interface *i, const struct mr_config_interface *c, const struct mr_interface_env *env,
 	const struct mr_device *d, const uint16_t *queue, unsigned cnt, enum mr_mode mode, struct mr_error *e)
 {
@@ -221,12 +227,14 @@ static int mode_try(struct mr_interface *i, const struct mr_config_interface *c,
 		.interface_id = i->id,
 		.generic = mode == MR_MODE_GENERIC,
 		.shim_cookie = env->shim_cookie,
+		.load = c->attach == MR_ATTACH_SHARED ? load_shared : NULL,
+		.load_ctx = &(struct shared_load){ &i->attach, mode == MR_MODE_GENERIC },
 	};
 	int err = mr_steer_load(&so, &i->steer, e);
 
 	if (!err)
 		err = sockets_open(i, c, env, d, queue, cnt, mode == MR_MODE_ZEROCOPY, e);
-	if (!err)
+	if (!err && c->attach != MR_ATTACH_SHARED)
 		err = mr_attach_program(&i->attach, mr_steer_prog_fd(i->steer), mode == MR_MODE_GENERIC, e);
 	if (err)
 		mode_undo(i);
@@ -239,6 +247,8 @@ static bool error_is_general(int err)
 	switch (err) {
 	case -EBUSY:
 	case -EPERM:
+	case -E2BIG:
+	case -ENOENT:
 	case -ENOMEM:
 	case -ENOBUFS:
 	case -ENODEV:
@@ -275,6 +285,22 @@ static int mode_choose(struct mr_interface *i, const struct mr_config_interface 
 	return 0;
 }
 
+/* An earlier run that was killed is still in the dispatcher of the device. */
+static int leftover_remove(
+	struct mr_interface *i, const struct mr_device *d, const struct mr_interface_env *env, struct mr_error *e)
+{
+	struct mr_steer_owner self = { .process = env->shim_cookie };
+	int cnt;
+
+	strncpy(self.instance, env->instance, sizeof(self.instance) - 1);
+	cnt = mr_dispatch_clean(d, &self, e);
+	if (cnt > 0)
+		snprintf(i->info.notice, sizeof(i->info.notice),
+			"removed from %s the XDP program that an earlier run of this instance left in its dispatcher",
+			d->name);
+	return cnt < 0 ? cnt : 0;
+}
+
 static int xsk_open(struct mr_interface *i, const struct mr_config_interface *c, const struct mr_interface_env *env,
 	struct mr_error *e)
 {
@@ -291,7 +317,10 @@ static int xsk_open(struct mr_interface *i, const struct mr_config_interface *c,
 		err = -errno;
 		return mr_error_set(e, err, "%s: %s", d.name, strerror(-err));
 	}
-	err = mr_attach_prepare(&i->attach, &d, c->promiscuous, e);
+	if (c->attach == MR_ATTACH_SHARED)
+		err = leftover_remove(i, &d, env, e);
+	if (!err)
+		err = mr_attach_prepare(&i->attach, &d, c->promiscuous, e);
 	if (!err)
 		err = mode_choose(i, c, env, &d, queue, (unsigned)cnt, e);
 	if (!err)

@@ -34,6 +34,7 @@ struct mr_interface_info {
 	uint16_t device_queue_cnt; /* rx queues the device has */
 	int numa_node;
 	bool up; /* operational state, as last told */
+	char notice[160]; /* what opening it found and put in order, for the log; "" = nothing */
 };
 
 /* Room in front of the first byte of every frame an interface receives. */
@@ -51,7 +52,8 @@ struct mr_interface_env {
 
 /*
  * Opens: checks the device (exists, up, MTU fits the frame, mode), loads kern/steer.bpf.c with nothing steered yet, binds one
- * socket a queue in the best allowed mode, fills the fill rings, enters the sockets into the XSKMAP and attaches the program.
+ * socket a queue in the best allowed mode, fills the fill rings, enters the sockets into the XSKMAP and attaches the program
+ * (with `attach: shared` before the sockets: libxdp loads and attaches in one; it passes everything until a table is applied).
  * Nothing is left behind on failure.  id is 1..MR_MAX_INTERFACES.
  * Errors: -ENODEV (no such device), -ENETDOWN, -EMSGSIZE (MTU over the frame), -EOPNOTSUPP (mode), -EBUSY (another XDP program
  * or a socket on the queue; the sentence names it), -EPERM, -ENOMEM.  Threads: control.

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 struct mr_steer {
@@ -26,6 +27,39 @@ struct mr_steer {
 static int silent(enum libbpf_print_level level, const char *fmt, va_list args)
 {
 	return 0;
+}
+
+static void mark_owner(struct steer_bpf *skel, const struct mr_steer_options *opt)
+{
+	struct mr_steer_owner *owner = &skel->rodata_owner->steer_owner;
+	if (opt->instance)
+		strncpy(owner->instance, opt->instance, sizeof(owner->instance) - 1);
+	owner->process = opt->shim_cookie;
+}
+
+/* What steer_bpf__load() does after loading: the variables of the skeleton become the map's memory. */
+static int map_variables(struct steer_bpf *skel)
+{
+	void *at = mmap(skel->bss, sizeof(*skel->bss), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		bpf_map__fd(skel->maps.bss), 0);
+	return at == (void *)skel->bss ? 0 : -errno;
+}
+
+static int load(struct steer_bpf *skel, const struct mr_steer_options *opt, struct mr_error *e)
+{
+	int err;
+	if (opt->load) {
+		err = opt->load(opt->load_ctx, skel->obj, e);
+		if (err)
+			return err;
+		err = map_variables(skel);
+	} else {
+		err = steer_bpf__load(skel);
+	}
+	if (!err)
+		return 0;
+	return mr_error_set(e, err, "the kernel does not take the steering program: %s%s", strerror(-err),
+		err == -EPERM ? " (CAP_BPF and CAP_NET_ADMIN are needed)" : "");
 }
 
 int mr_steer_load(const struct mr_steer_options *opt, struct mr_steer **out, struct mr_error *e)
@@ -44,16 +78,14 @@ int mr_steer_load(const struct mr_steer_options *opt, struct mr_steer **out, str
 	s->skel = steer_bpf__open();
 	if (s->skel) {
 		s->skel->rodata->steer_shim_cookie = opt->generic ? opt->shim_cookie : 0;
-		err = steer_bpf__load(s->skel);
+		mark_owner(s->skel, opt);
+		err = load(s->skel, opt, e);
 	} else {
-		err = -errno;
+		err = mr_error_set(e, -errno, "the steering program cannot be opened: %s", strerror(errno));
 	}
 	libbpf_set_print(before);
-	if (err) {
-		mr_error_set(e, err, "the kernel does not take the steering program: %s%s", strerror(-err),
-			err == -EPERM ? " (CAP_BPF and CAP_NET_ADMIN are needed)" : "");
+	if (err)
 		goto fail;
-	}
 	*out = s;
 	return 0;
 fail:

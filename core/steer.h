@@ -46,14 +46,20 @@ int mr_steer_classify(const struct mr_steer_table *t, const struct mr_parsed *p,
 /* True when the pipeline of a packet is a function of its flow key alone (no entry looks at vlan or ethertype-only things). */
 bool mr_steer_key_only(const struct mr_steer_table *t);
 
+struct bpf_object;
+
 struct mr_steer_options {
-	const char *instance;
+	const char *instance; /* NULL = nobody's */
 	unsigned interface_id;
 	bool generic;         /* attached in generic mode: handed-back frames carry the shim */
 	uint64_t shim_cookie; /* random, never guessable from outside: only frames with it are stripped and passed */
+	/* NULL, or what loads the opened object instead (the dispatcher of libxdp, attaching it at once); 0 or -errno with the
+	 * sentence */
+	int (*load)(void *ctx, struct bpf_object *object, struct mr_error *e);
+	void *load_ctx;
 };
 
-/* Loads the program with an empty table (everything passes).  Threads: control. */
+/* Loads the program with an empty table (everything passes).  Errors: of opt->load, and what bpf(2) says.  Threads: control. */
 int mr_steer_load(const struct mr_steer_options *opt, struct mr_steer **out, struct mr_error *e);
 void mr_steer_unload(struct mr_steer *s);
 int mr_steer_prog_fd(const struct mr_steer *s);

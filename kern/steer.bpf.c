@@ -17,6 +17,7 @@
 #include "kern/steer.h"
 
 const volatile __u64 steer_shim_cookie = 0; /* 0: no shim is expected (native mode) */
+const volatile struct mr_steer_owner steer_owner SEC(".rodata.owner") = { { 0 } };
 
 __u32 steer_active = 0;          /* 0: nothing matches; 1 or 2: table 0 or 1 is in force */
 __u32 steer_unserved = XDP_PASS; /* of a matched packet whose queue has no socket */

@@ -55,6 +55,12 @@ struct mr_steer_image {
 _Static_assert(MR_STEER_WORDS == 4, "unrolled below");
 _Static_assert(MR_MAX_PIPELINES <= MR_STEER_EXCEPT, "pipeline and flag share a byte");
 
+/* Whose a loaded program is, for whoever finds it in a device's dispatcher: map .rodata.owner, key 0. */
+struct mr_steer_owner {
+	char instance[64]; /* ends with 0 */
+	__u64 process;     /* random, one for each run */
+};
+
 /* Key of the kernel's prefix trie: one trie holds both ends of both families, told apart by the first word. */
 struct mr_steer_key {
 	__u32 prefix_bits; /* MR_STEER_KEY_BITS and the prefix's own length */

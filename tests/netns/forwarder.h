@@ -16,6 +16,8 @@ struct forwarder {
 	struct mr_interface *port[2];
 	struct mr_handback *handback; /* not NULL: what port 0 receives goes there */
 	unsigned worker_cnt;
+	int attach;           /* enum mr_attach_kind, of the ports opened next */
+	const char *instance; /* NULL = "test" */
 	uint64_t shim_cookie;
 	int stop;
 	int running;
