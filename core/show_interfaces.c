@@ -107,8 +107,10 @@ static json_t *one_interface(struct mr_runtime *rt, unsigned id)
 	struct mr_queue_counters sum = ri->closed;
 	json_t *queues = json_array();
 	json_t *o = json_pack("{s:o, s:i, s:s, s:o, s:I}", "name", mr_show_text(ri->name), "id", (int)id, "state",
-		!ri->open ? "absent" : ri->link_down ? "down" : "up", "why",
-		mr_show_text(ri->open ? "" : ri->absent_why), "opened_cnt", (json_int_t)ri->opened_cnt);
+		!ri->open               ? "absent"
+			: ri->link_down ? "down"
+					: "up",
+		"why", mr_show_text(ri->open ? "" : ri->absent_why), "opened_cnt", (json_int_t)ri->opened_cnt);
 	int err = !o || !queues;
 	if (!err && ri->open) {
 		mr_interface_poll(ri->open);
