@@ -7,6 +7,7 @@ What a host sends through a Port is on the wire byte for byte, and what arrives 
 nothing moves and checks every sum the program promises, against itself and against the kernel's own counters.
 """
 import ctypes
+import errno
 import ipaddress
 import json
 import os
@@ -16,7 +17,7 @@ import sys  # noqa: F401
 import threading
 import time
 
-from bed import Bed, Failed, Tap, find_millrace, skip_all  # noqa: F401  what tests use comes from here
+from bed import Bed, Failed, Tap, build_dir, find_millrace, skip_all  # noqa: F401  what tests use comes from here
 
 CLIENT_MAC, SERVER_MAC = "02:00:00:00:01:02", "02:00:00:00:02:02"
 IP4, IP6, ARP, VLAN, QINQ = 0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8
@@ -121,15 +122,24 @@ class Port:
         self.sock.settimeout(0.1)
 
     def send(self, frame):
-        self.sock.send(frame)
+        try:
+            self.sock.send(frame)
+        except OSError as e:
+            if e.errno != errno.ENETDOWN:
+                raise
+            self.sock.send(frame)  # the first error told of the past
 
     def take(self):
         """The next frame that came in, or None when 0.1 s passed without one."""
         while True:
             try:
                 data, extra, _, where = self.sock.recvmsg(65536, 512)
-            except (socket.timeout, InterruptedError):
+            except socket.timeout:
                 return None
+            except OSError as e:
+                if e.errno == errno.ENETDOWN:  # told once when the device goes down
+                    continue
+                raise
             if where[2] == socket.PACKET_OUTGOING:
                 continue
             for level, kind, aux in extra:
