@@ -30,6 +30,11 @@ static const struct mr_cli_option top_options[] = {
 	{ NULL, NULL, NULL },
 };
 
+static const struct mr_cli_option check_options[] = {
+	{ "diff", NULL, "what a reload of FILE would change in the running instance" },
+	{ NULL, NULL, NULL },
+};
+
 static const struct mr_cli_option explain_options[] = {
 	{ "in", "INTERFACE", "where the packet comes in" },
 	{ "frame", "HEX", "a whole Ethernet frame instead of the written packet" },
@@ -48,8 +53,8 @@ const struct mr_cli_verb mr_cli_verbs[] = {
 		"cleanly with exit\n"
 		"code 0, SIGHUP reads FILE again.",
 		NULL, 1, 1, mr_verb_run },
-	{ "check", "FILE", "validate FILE and show what would be done, touching nothing", NULL, NULL, 1, 1,
-		mr_verb_check },
+	{ "check", "FILE [--diff]", "validate FILE and show what would be done, touching nothing", NULL, check_options,
+		1, 1, mr_verb_check },
 	{ "show", "[interfaces | pipelines | stages | flows | drops | frames | workers | config]",
 		"what a running instance does and counts",
 		"Without a word: a summary.  Counters never go back while the instance runs.", show_options, 0, 1,

@@ -102,8 +102,7 @@ static const struct mr_config_interface *interface_named(const struct mr_config 
 	return NULL;
 }
 
-/* Refuses what only a restart can do, before anything is touched. */
-static int check_changes(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
+int mr_reload_check(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
 {
 	const struct mr_config *old = mr_runtime_plan(rt)->config;
 	struct mr_position nowhere = { 0 };
@@ -198,7 +197,7 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 	struct mr_plan_env env;
 	struct mr_error ignored;
 
-	int err = check_changes(rt, c, e);
+	int err = mr_reload_check(rt, c, e);
 	if (!err)
 		err = open_new(rt, c, &o, e);
 	if (err)

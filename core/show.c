@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/show.h"
+#include "core/diff.h"
+#include "core/reload.h"
 
 #include "core/show_part.h"
 #include <errno.h>
@@ -208,6 +210,23 @@ static json_t *answer_reload(struct mr_runtime *rt, const json_t *request, bool 
 		json_pack("{s:o, s:o}", "path", mr_show_text(rt->opt.path), "outcome", mr_show_text(rt->last_reload)));
 }
 
+/* What a reload of this file would change, and whether it could; nothing is touched. */
+static json_t *answer_diff(struct mr_runtime *rt, const json_t *request, struct mr_error *e)
+{
+	const char *path = NULL;
+	struct mr_config *c;
+	struct mr_error why = { "" };
+	if (check_keys(request, "verb path", e) || mr_show_get_string(request, "path", &path, e) ||
+		mr_reload_read(path ? path : rt->opt.path, &c, e))
+		return NULL;
+	int err = mr_reload_check(rt, c, &why);
+	json_t *data = json_pack("{s:o, s:o, s:o, s:o}", "path", mr_show_text(path ? path : rt->opt.path),
+		"running_path", mr_show_text(rt->opt.path), "changes", mr_diff(mr_runtime_plan(rt)->config, c),
+		"needs_restart", err ? mr_show_text(why.text) : json_null());
+	mr_config_free(c);
+	return envelope(rt, "diff", data);
+}
+
 static json_t *answer_version(struct mr_runtime *rt, const json_t *request, struct mr_error *e)
 {
 	if (check_keys(request, "verb", e))
@@ -223,6 +242,8 @@ static json_t *answer(struct mr_runtime *rt, const char *verb, const json_t *req
 		return answer_show(rt, request, e);
 	if (!strcmp(verb, "reload"))
 		return answer_reload(rt, request, failed, e);
+	if (!strcmp(verb, "diff"))
+		return answer_diff(rt, request, e);
 	if (!strcmp(verb, "version"))
 		return answer_version(rt, request, e);
 	if (!strcmp(verb, "explain")) {
@@ -236,7 +257,8 @@ static json_t *answer(struct mr_runtime *rt, const char *verb, const json_t *req
 		return envelope(rt, "flows-delete", mr_show_flows_delete(rt, request, e));
 	}
 	mr_error_set(e, -EINVAL,
-		"the control socket has no verb '%s'; it has show, reload, explain, flows-delete and version", verb);
+		"the control socket has no verb '%s'; it has show, reload, diff, explain, flows-delete and version",
+		verb);
 	return NULL;
 }
 

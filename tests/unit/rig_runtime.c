@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "rig_runtime.h"
 
+#include "core/reload.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,10 +43,29 @@ int mr_runtime_reload(struct mr_runtime *rt, const char *path, struct mr_error *
 	return 0;
 }
 
+int mr_reload_read(const char *path, struct mr_config **out, struct mr_error *e)
+{
+	return mr_config_read(path, out, e);
+}
+
+int mr_reload_check(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
+{
+	return 0;
+}
+
 void rig_runtime_refresh(struct mr_runtime *rt, struct rig *r)
 {
+	const struct mr_plan *plan = rig_plan(r);
+	unsigned removed = 0;
 	atomic_store(&rt->sh.plan, rig_plan(r));
 	rt->serial = r->serial;
+	/* as core/hotplug.c keeps interfaces that leave */
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		if (!rt->interface[id].name || plan->interface[id].name)
+			continue;
+		rt->removed[removed++] = (struct mr_runtime_removed){ .name = rt->interface[id].name, .id = id };
+		memset(&rt->interface[id], 0, sizeof(rt->interface[id]));
+	}
 }
 
 struct mr_runtime *rig_runtime_create(struct rig *r)
