@@ -42,7 +42,7 @@ int mr_attach_prepare(struct mr_attach *a, const struct mr_device *d, bool promi
 /* Attaches the program in exactly this mode.  -EOPNOTSUPP, -ERANGE, -EINVAL ... (the driver refuses), -EBUSY, -EPERM. */
 int mr_attach_program(struct mr_attach *a, int prog_fd, bool generic, struct mr_error *e);
 
-/* Loads and attaches the program `steer` of an opened object beside those of others; errors of mr_dispatch_attach(). */
+/* Loads and attaches the program of an opened object beside those of others; errors of mr_dispatch_attach(). */
 int mr_attach_shared(struct mr_attach *a, struct bpf_object *object, bool generic, struct mr_error *e);
 
 /* Takes the program off, if there is one; the rest stays.  Threads: control. */

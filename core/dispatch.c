@@ -15,8 +15,8 @@
 #include <unistd.h>
 #include <xdp/libxdp.h>
 
-#define PROGRAM     "steer"
-#define PROGRAM_MAX 10 /* of one dispatcher (xdp/prog_dispatcher.h) */
+#define PROGRAM     "steer" /* how the names of our programs begin */
+#define PROGRAM_MAX 10      /* of one dispatcher (xdp/prog_dispatcher.h) */
 #define OWNER_MAP   ".rodata.owner"
 
 /* ---- both libraries say nothing on stderr; our sentences do ------------------------------------------------------ */
@@ -131,6 +131,15 @@ static int attach_error(const char *device, int err, bool generic, struct mr_err
 	case -ENOENT:
 		return mr_error_set(e, err,
 			"%s: libxdp does not find its dispatcher, xdp-dispatcher.o: install libxdp whole", device);
+	case -EINVAL:
+		if (generic)
+			return mr_error_set(e, err,
+				"%s: in generic mode the steering program may change packets (those handed back), "
+				"which this "
+				"kernel allows in a dispatcher only from libxdp 1.5.5 on: use a native mode, or "
+				"attach: link",
+				device);
+		/* fall through */
 	default:
 		return mr_error_set(e, err, "%s takes no %s XDP program through the dispatcher of libxdp: %s", device,
 			generic ? "generic" : "native", strerror(-err));
@@ -167,10 +176,15 @@ static int attach(const char *device, uint32_t ifindex, struct xdp_program *p, b
 int mr_dispatch_attach(const char *device, uint32_t ifindex, struct bpf_object *object, bool generic,
 	struct xdp_program **out, struct mr_error *e)
 {
+	/* kern/steer.bpf.c: steer, which also strips the shim of generic mode, or steer_shared */
+	const char *section = generic ? "xdp" : "freplace";
 	struct quiet q = quiet_begin();
-	struct xdp_program *p = xdp_program__from_bpf_obj(object, "xdp");
+	struct xdp_program *p = xdp_program__from_bpf_obj(object, section);
+	struct bpf_program *each;
 	int err = (int)libxdp_get_error(p);
 
+	bpf_object__for_each_program(each, object)(void)
+		bpf_program__set_autoload(each, !strcmp(bpf_program__section_name(each), section));
 	if (err) {
 		p = NULL;
 		mr_error_set(e, err, "libxdp does not take the steering program: %s", strerror(-err));
@@ -274,7 +288,8 @@ static bool owner_of(const struct xdp_program *p, struct mr_steer_owner *out)
 	struct bpf_prog_info info = { .nr_map_ids = 32, .map_ids = (uintptr_t)map };
 	uint32_t len = sizeof(info);
 
-	if (strcmp(xdp_program__name(p), PROGRAM) || bpf_obj_get_info_by_fd(xdp_program__fd(p), &info, &len))
+	if (strncmp(xdp_program__name(p), PROGRAM, strlen(PROGRAM)) ||
+		bpf_obj_get_info_by_fd(xdp_program__fd(p), &info, &len))
 		return false;
 	for (uint32_t i = 0; i < info.nr_map_ids && i < 32; i++)
 		if (owner_of_map(map[i], out))

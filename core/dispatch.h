@@ -26,7 +26,7 @@ struct xdp_program;
 int mr_dispatch_check(const struct mr_device *d, struct mr_error *e);
 
 /*
- * Loads the opened object's program `steer` into the device's dispatcher, in exactly this mode; what it passes goes to the next
+ * Loads the opened object's program, steer or steer_shared, into the device's dispatcher, in exactly this mode; what it passes goes to the next
  * program.  *out is for mr_dispatch_detach(); the object stays the caller's and must live as long.
  * -EOPNOTSUPP (not in this mode, or not shared after all), -EBUSY, -E2BIG (ten programs are there), -EPERM, and what bpf(2) says.
  * Nothing is left attached on failure.  Threads: control.

@@ -130,15 +130,8 @@ __noinline int steer_resolve(struct mr_steer_image *m, struct mr_steer_bits *b)
 	return mr_steer_resolve(m, b);
 }
 
-SEC("xdp")
-int steer(struct xdp_md *ctx)
+static __always_inline int steer_packet(struct xdp_md *ctx, void *data, void *data_end)
 {
-	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-	if (steer_shim_cookie && is_shim(data, data_end)) {
-		count(MR_STEER_CNT_HANDED_BACK);
-		/* Only a frame that is nothing but shim cannot be cut: nobody sends one, and it is not to be seen by the stack. */
-		return bpf_xdp_adjust_head(ctx, sizeof(struct mr_shim)) ? XDP_DROP : XDP_PASS;
-	}
 	__u32 active = *(volatile __u32 *)&steer_active;
 	if (!active)
 		return pass(MR_PARSE_OK);
@@ -159,6 +152,28 @@ int steer(struct xdp_md *ctx)
 	int action = bpf_redirect_map(&xsks, ctx->rx_queue_index, *(volatile __u32 *)&steer_unserved & 3);
 	count(action == XDP_REDIRECT ? MR_STEER_CNT_STEERED : MR_STEER_CNT_NO_SOCKET);
 	return action;
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	if (steer_shim_cookie && is_shim(data, data_end)) {
+		count(MR_STEER_CNT_HANDED_BACK);
+		/* Only a frame that is nothing but shim cannot be cut: nobody sends one, and it is not to be seen by the stack. */
+		return bpf_xdp_adjust_head(ctx, sizeof(struct mr_shim)) ? XDP_DROP : XDP_PASS;
+	}
+	return steer_packet(ctx, data, data_end);
+}
+
+/*
+ * The same for libxdp's dispatcher in native mode, where no shim is expected.  Newer kernels (6.13, and stable ones) let a program
+ * that may change packets replace only a function that may, too, and a dispatcher's may not before libxdp 1.5.5: no trace of it here.
+ */
+SEC("?freplace")
+int steer_shared(struct xdp_md *ctx)
+{
+	return steer_packet(ctx, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <xdp/libxdp.h>
@@ -67,7 +68,7 @@ static uint64_t seen(const struct neighbour *n)
 	return cnt;
 }
 
-/* Programs of this name in the device's dispatcher; -1 when there is no dispatcher. */
+/* Programs whose name begins so in the device's dispatcher; -1 when there is no dispatcher. */
 static int program_cnt(const char *name, const char *program)
 {
 	struct xdp_multiprog *mp = xdp_multiprog__get_from_ifindex((int)device(name).ifindex);
@@ -79,7 +80,7 @@ static int program_cnt(const char *name, const char *program)
 		return -1;
 	}
 	while ((p = xdp_multiprog__next_prog(p, mp)))
-		cnt += !strcmp(xdp_program__name(p), program);
+		cnt += !strncmp(xdp_program__name(p), program, strlen(program));
 	xdp_multiprog__close(mp);
 	return cnt;
 }
@@ -301,6 +302,15 @@ static void killing(struct neighbour *before, struct neighbour *after)
 		"the neighbours stay, and nothing else");
 }
 
+/* Linux 6.13 and later look whether a program put into a dispatcher may change packets; libxdp before 1.5.5 has no answer. */
+static bool changes_are_checked(void)
+{
+	struct utsname u;
+	unsigned major = 0, minor = 0;
+
+	return !uname(&u) && sscanf(u.release, "%u.%u", &major, &minor) == 2 && major * 100 + minor >= 613;
+}
+
 static void modes(void)
 {
 	struct forwarder f;
@@ -312,10 +322,17 @@ static void modes(void)
 	create(&f, 5);
 	tap_case(forwarder_open(&f, 0, "r0", MR_MODE_COPY, &e) == -EOPNOTSUPP && strstr(e.text, "generic mode"),
 		"native is refused: %s", e.text);
-	tap_case(open_both(&f, MR_MODE_AUTO) && mr_interface_info(f.port[0])->mode == MR_MODE_GENERIC,
-		"auto goes there too");
-	forwarder_start(&f);
-	tap_case(f.port[1] && steer(&f, true) && spaces_ping("10.77.0.2", 50), "traffic crosses");
+	e.text[0] = 0;
+	int err = forwarder_open(&f, 0, "r0", MR_MODE_AUTO, &e);
+	if (err && changes_are_checked()) {
+		tap_case(err == -EINVAL && strstr(e.text, "libxdp 1.5.5"), "generic is refused: %s", e.text);
+	} else {
+		tap_case(!err && mr_interface_info(f.port[0])->mode == MR_MODE_GENERIC &&
+				!forwarder_open(&f, 1, "r1", MR_MODE_AUTO, &e),
+			"auto goes there too %s", e.text);
+		forwarder_start(&f);
+		tap_case(!err && steer(&f, true) && spaces_ping("10.77.0.2", 50), "traffic crosses");
+	}
 	tap_case(forwarder_destroy(&f) && program_cnt("r0", "steer") == 0 && program_cnt("r0", "neighbour") == 1,
 		"the neighbour stays");
 	tap_case(neighbour_leave(&n, XDP_MODE_SKB) && nothing_attached("r0"), "until it leaves");
