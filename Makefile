@@ -4,6 +4,7 @@
 #   make            the program, the library, the BPF programs
 #   make demo       ten seconds of real traffic through an appliance between two hosts (root)
 #   make test       every suite; the last line counts (root; without it what needs root is skipped)
+#   make test-vm    the kern, netns and zero-copy suites in QEMU on Linux 6.1 and the newest Debian kernel
 #   make bench      side-by-side benches, writes bench/RESULTS.md (root)
 #   make install    into PREFIX (/usr/local), DESTDIR is honoured
 #   make test-asan, make test-tsan    unit and netns suites under the sanitizers
@@ -17,7 +18,7 @@ ROUNDS := 5
 export MR_BUILD = $(abspath $(BUILD))
 
 .NOTPARALLEL:
-.PHONY: all demo test test-asan test-tsan bench install clean check-format build-werror
+.PHONY: all demo test test-vm test-asan test-tsan bench install clean check-format build-werror
 
 all: deps-build $(SETUP)
 	ninja -C $(BUILD)
@@ -35,6 +36,12 @@ demo: deps-demo $(SETUP)
 test: deps-test $(SETUP)
 	ninja -C $(BUILD)
 	@scripts/test
+
+# Without QEMU, or without a kernel to be had, it says so and is no failure (77).
+test-vm: deps-test $(SETUP)
+	ninja -C $(BUILD) --quiet
+	-@scripts/install-deps vm
+	@tests/vm/run || test $$? = 77
 
 # The netns suite runs the sanitized program itself; kern and fuzz replay add nothing under these two.
 test-asan: deps-check
