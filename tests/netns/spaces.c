@@ -16,7 +16,7 @@ static char prefix[64];
 static pid_t owner;
 static unsigned case_cnt, failed_cnt;
 
-static bool shell(const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static bool shell(const char *fmt, ...)
 {
 	char cmd[1024];
 	va_list ap;
