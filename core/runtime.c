@@ -221,7 +221,28 @@ static int wait_on(struct mr_runtime *rt, int fd, uint32_t what)
 
 enum { EVENT_SIGNAL, EVENT_TIMER, EVENT_CONTROL, EVENT_LINK };
 
-static int make_events(struct mr_runtime *rt, struct mr_error *e)
+/* A replay of captures needs no root, and so does without the control socket where only root may make it. */
+static int make_control(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
+{
+	struct mr_error why = { "" };
+	char path[256];
+	bool devices = false;
+
+	snprintf(path, sizeof(path), "/run/millrace/%s.sock", rt->opt.instance);
+	int err = mr_control_create(rt->opt.socket ? rt->opt.socket : path, mr_show_answer, rt, &rt->control, &why);
+	if (!err)
+		return wait_on(rt, mr_control_fd(rt->control), EVENT_CONTROL);
+	for (uint32_t i = 0; i < c->interface_cnt; i++)
+		devices |= c->interfaces[i].device != NULL;
+	if (err != -EACCES && err != -EPERM)
+		return mr_error_set(e, err, "%s", why.text);
+	if (devices)
+		return mr_error_set(e, err, "%s (taking packets off devices needs root)", why.text);
+	mr_runtime_log(rt, "no control socket, this instance cannot be asked: %s", why.text);
+	return 0;
+}
+
+static int make_events(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
 {
 	sigset_t set;
 	struct itimerspec tick = { .it_interval.tv_nsec = TICK_MS * 1000000L, .it_value.tv_nsec = TICK_MS * 1000000L };
@@ -241,12 +262,7 @@ static int make_events(struct mr_runtime *rt, struct mr_error *e)
 	int err = mr_links_open(&rt->links, e);
 	if (!err)
 		err = wait_on(rt, mr_links_fd(rt->links), EVENT_LINK);
-	if (err || rt->opt.no_control)
-		return err;
-	char path[256];
-	snprintf(path, sizeof(path), "/run/millrace/%s.sock", rt->opt.instance);
-	err = mr_control_create(rt->opt.socket ? rt->opt.socket : path, mr_show_answer, rt, &rt->control, e);
-	return err ? err : wait_on(rt, mr_control_fd(rt->control), EVENT_CONTROL);
+	return err || rt->opt.no_control ? err : make_control(rt, c, e);
 }
 
 int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **out, struct mr_error *e)
@@ -265,7 +281,7 @@ int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **
 	if (!err)
 		err = mr_reload_read(opt->path, &c, e);
 	if (!err)
-		err = make_events(rt, e);
+		err = make_events(rt, c, e);
 	if (!err)
 		err = make_shared(rt, c, e);
 	if (!err)
