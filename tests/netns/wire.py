@@ -341,6 +341,13 @@ class Stream:
         return sorted(set(range(self.sent)) - self.arrived)
 
 
+def build_dir_sanitized():
+    """The program is built with a sanitizer, which takes address space and time of its own."""
+    with open(find_millrace(), "rb") as f:
+        text = f.read()
+    return b"__asan_init" in text or b"__tsan_init" in text
+
+
 def main(fn, word, *args):
     """Runs fn(tap, bed) and says how it went, as scripts/test reads it."""
     if os.geteuid():
