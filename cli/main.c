@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "cli/cli.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
 #define FLOW_FILTERS                                                                      \
 	{ "addr", "PREFIX", "flows with an address in this prefix, at either end" },      \
 		{ "port", "N", "flows with this port, at either end" },                   \
@@ -87,10 +92,36 @@ const struct mr_cli_verb mr_cli_verbs[] = {
 	{ NULL, NULL, NULL, NULL, NULL, 0, 0, NULL },
 };
 
+/*
+ * A standard descriptor that is closed would be given to the next file opened (a socket, a TAP), and what is printed would go there.
+ * What is put there instead refuses: nothing can be read from stdin, nothing written to stdout and stderr.
+ */
+static void hold_standard_files(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		/* the lowest that is free is the one given */
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+			return;
+	}
+}
+
+/* An answer that nobody got (disk full, stdout closed) is no success. */
+static int written(int code)
+{
+	struct mr_error e = { "" };
+	bool before = ferror(stdout);
+	int err = fflush(stdout) ? errno : 0;
+	if (code || (!before && !err))
+		return code;
+	mr_error_set(&e, -EIO, "stdout cannot be written%s%s", err ? ": " : "", err ? strerror(err) : "");
+	return mr_ask_fail(MR_EXIT_FAILURE, &e);
+}
+
 int main(int argc, char **argv)
 {
 	struct mr_cli c;
 	struct mr_error e = { "" };
+	hold_standard_files();
 	if (argc < 2) {
 		static const struct mr_cli help = { 0 };
 		c = help;
@@ -99,5 +130,5 @@ int main(int argc, char **argv)
 	}
 	if (mr_args_parse(argc - 1, argv + 1, mr_cli_verbs, &c, &e))
 		return mr_ask_fail(MR_EXIT_MISUSE, &e);
-	return c.verb->run(&c);
+	return written(c.verb->run(&c));
 }

@@ -108,6 +108,26 @@ def misuse(cli):
     cli.refused(1, "no instance", "show", instance="nobody-is-called-this")
 
 
+def standard_files(bed, cli, tap):
+    """Closed or full: said with exit 1, and what is printed never lands in a file the program opened."""
+    bed.file("free.yaml", "version: 1\ninterfaces: { x: { pcap: in.pcap } }\npipelines: { p: { from: [ x ], match: all, to: back } }\n")
+    with open(os.path.join(bed.dir, "in.pcap"), "wb") as f:
+        f.write(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000"))
+    for verb in ("version", "help", "help config", "help drops", "show", "show flows", "show --json", "check free.yaml"):
+        for where in ("> /dev/full", ">&-"):
+            line = "exec %s --name %s %s %s" % (netbed.find_millrace(), cli.m.instance, verb, where)
+            d = subprocess.run(bed.enter("r") + ["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, text=True, cwd=bed.dir)
+            tap.ok(d.returncode == 1 and d.stderr.count("\n") == 1, "%s %s: exit 1 and one sentence" % (verb, where), d)
+    with open(os.path.join(bed.dir, "in.pcap"), "ab") as f:
+        f.write(bytes.fromhex("00000000000000003c0000003c000000") + bytes(60))
+    bed.file("out.yaml", "version: 1\nmemory: { huge_pages: never }\ninterfaces: { x: { pcap: in.pcap, out: out.pcap } }\n"
+             "pipelines: { p: { from: [ x ], match: all, to: back } }\n")
+    line = "exec %s --name %s-closed run out.yaml <&- >&- 2>&-" % (netbed.find_millrace(), cli.m.instance)
+    tap.same(subprocess.run(["sh", "-c", line], timeout=60, cwd=bed.dir).returncode, 0, "run with every standard file closed")
+    with open(os.path.join(bed.dir, "out.pcap"), "rb") as f:
+        tap.same(len(f.read()), 24 + 16 + 60, "its capture holds the packet and nothing else")
+
+
 def main():
     tap = netbed.Tap()
     with netbed.Bed("cli") as bed:
@@ -132,6 +152,7 @@ def main():
             top(cli, tap)
             reload(bed, cli, tap)
             misuse(cli)
+            standard_files(bed, cli, tap)
             cli.refused(1, "another instance answers", "run", config)
             with socket.socket(socket.AF_UNIX) as s:
                 s.connect(path)
