@@ -47,6 +47,11 @@ int mr_attach_check_free(const struct mr_device *d, struct mr_error *e)
 	if (!id)
 		return 0;
 	program_name(id, name, sizeof(name));
+	if (!strcmp(name, "xdp_dispatcher"))
+		return mr_error_set(e, -EBUSY,
+			"%s has XDP programs behind the dispatcher of libxdp (xdp_dispatcher, id %u): set attach: "
+			"shared to run beside them",
+			d->name, id);
 	return mr_error_set(e, -EBUSY,
 		"%s already has an XDP program, %s (id %u), which is not ours: end its owner, or remove it with `ip "
 		"link set dev %s %s off`",

@@ -112,8 +112,8 @@ static const struct mr_option interface_table[] = { INTERFACE("device", MR_TYPE_
 		.help = "what happens to matched packets when Millrace is gone: the kernel gets them, or they are "
 			"dropped"),
 	INTERFACE("attach", MR_TYPE_ENUM, attach, .values = attach_words, .fallback = "link",
-		.help = "alone on the device by a BPF link, or shared with other XDP programs by the libxdp "
-			"dispatcher"),
+		.help = "alone on the device by a BPF link, which ends with the process, or shared with other XDP "
+			"programs by the libxdp dispatcher (docs/attach.md)"),
 	INTERFACE("promiscuous", MR_TYPE_BOOL, promiscuous, .fallback = "false",
 		.help = "receive frames for other MAC addresses too"),
 	INTERFACE("rx_ring", MR_TYPE_UINT, rx_ring, .min = 8, .max = 32768, .power_of_two = true, .fallback = "2048",

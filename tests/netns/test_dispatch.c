@@ -235,6 +235,11 @@ static void beside(struct neighbour *before, struct neighbour *after)
 	tap_case(seen(before) >= first + 50, "the neighbour before saw it");
 	tap_case(seen(after) == last, "the one behind did not");
 	struct forwarder second;
+	create(&second, 9);
+	second.attach = MR_ATTACH_LINK;
+	tap_case(forwarder_open(&second, 0, "r0", MR_MODE_AUTO, &e) == -EBUSY && strstr(e.text, "attach: shared"),
+		"attach: link is refused: %s", e.text);
+	tap_case(forwarder_destroy(&second), "and no frame is missing");
 	create(&second, 1);
 	tap_case(forwarder_open(&second, 0, "r0", MR_MODE_AUTO, &e) == -EBUSY && program_cnt("r0", "steer") == 1,
 		"once for each device and run: %s", e.text);
