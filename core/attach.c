@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/if_link.h>
 #include <linux/if_packet.h>
+#include <net/if.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -124,11 +125,9 @@ void mr_attach_release(struct mr_attach *a)
 	mr_attach_detach(a);
 	if (a->promiscuous_fd >= 0)
 		close(a->promiscuous_fd);
-	/* a device that is gone, or was renamed into another, is nothing to restore */
-	if (a->restore) {
-		struct mr_device d;
-		if (!mr_device_query(a->device, &d, NULL) && d.ifindex == a->ifindex)
-			(void)mr_device_offload(a->device, a->restore, true, NULL);
-	}
+	/* by its number: it may have another name now, and its name another device; one that is gone is nothing to restore */
+	char name[IF_NAMESIZE];
+	if (a->restore && if_indextoname(a->ifindex, name))
+		(void)mr_device_offload(name, a->restore, true, NULL);
 	mr_attach_init(a);
 }

@@ -182,14 +182,22 @@ int mr_device_offload(const char *name, unsigned bits, bool on, struct mr_error 
 	return err;
 }
 
-int mr_device_state(int fd, uint32_t ifindex, char *name, bool *admin_up, bool *running)
+int mr_device_state(int fd, uint32_t ifindex, struct mr_device_state *out)
 {
 	struct ifreq ifr = { .ifr_ifindex = (int)ifindex };
+	struct mr_device_state s;
 
 	if (ioctl(fd, SIOCGIFNAME, &ifr) || ioctl(fd, SIOCGIFFLAGS, &ifr))
 		return errno == ENXIO ? -ENODEV : -errno;
-	memcpy(name, ifr.ifr_name, sizeof(ifr.ifr_name));
-	*admin_up = ifr.ifr_flags & IFF_UP;
-	*running = (ifr.ifr_flags & IFF_UP) && (ifr.ifr_flags & IFF_RUNNING);
+	memcpy(s.name, ifr.ifr_name, sizeof(s.name));
+	s.admin_up = ifr.ifr_flags & IFF_UP;
+	s.running = (ifr.ifr_flags & IFF_UP) && (ifr.ifr_flags & IFF_RUNNING);
+	if (ioctl(fd, SIOCGIFMTU, &ifr))
+		return errno == ENXIO ? -ENODEV : -errno;
+	s.mtu = (uint32_t)ifr.ifr_mtu;
+	if (ioctl(fd, SIOCGIFHWADDR, &ifr))
+		return errno == ENXIO ? -ENODEV : -errno;
+	memcpy(s.mac, ifr.ifr_hwaddr.sa_data, sizeof(s.mac));
+	*out = s;
 	return 0;
 }

@@ -34,8 +34,16 @@ int mr_device_query(const char *name, struct mr_device *out, struct mr_error *e)
 #define MR_DEVICE_RX_VLAN 2u
 int mr_device_offload(const char *name, unsigned bits, bool on, struct mr_error *e);
 
-/* State of a device by its number: 0 with *running and *admin_up, or -ENODEV once it is gone.  `fd`: any socket of that namespace; cheap.
- * `name` (16 bytes) receives the present name.  */
-int mr_device_state(int fd, uint32_t ifindex, char *name, bool *admin_up, bool *running);
+/* What changes while a device is in use. */
+struct mr_device_state {
+	char name[16];
+	uint32_t mtu;
+	uint8_t mac[6];
+	bool admin_up;
+	bool running;
+};
+
+/* Of a device by its number: 0, or -ENODEV once it is gone.  `fd`: any socket of that namespace; cheap. */
+int mr_device_state(int fd, uint32_t ifindex, struct mr_device_state *out);
 
 #endif

@@ -64,6 +64,13 @@ static struct mr_magazine *magazine_of(void *ctx, unsigned queue_idx)
 	return mr_frames_magazine(rt->sh.frames, queue_idx % rt->sh.worker_cnt);
 }
 
+static void set_wire(struct mr_runtime *rt, unsigned id, const struct mr_interface_info *info)
+{
+	struct mr_nexthop wire = { .kind = MR_NH_WIRE, .egress = id, .ifindex = info->ifindex, .mtu = info->mtu };
+	memcpy(wire.smac, info->mac, sizeof(wire.smac));
+	mr_nexthops_set(rt->sh.nexthops, id, &wire);
+}
+
 static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 {
 	struct mr_runtime_interface *ri = &rt->interface[id];
@@ -90,9 +97,7 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 			return err;
 		}
 	}
-	struct mr_nexthop wire = { .kind = MR_NH_WIRE, .egress = id, .ifindex = info->ifindex, .mtu = info->mtu };
-	memcpy(wire.smac, info->mac, sizeof(wire.smac));
-	mr_nexthops_set(rt->sh.nexthops, id, &wire);
+	set_wire(rt, id, info);
 	ri->opened_cnt++;
 	ri->link_down = !info->up;
 	ri->absent_why[0] = '\0';
@@ -273,6 +278,27 @@ static void take_in(struct mr_runtime *rt, unsigned id)
 	mr_runtime_log(rt, "interface %s: device %s is back and in use", ri->name, ri->config.device);
 }
 
+/* What is sent there goes by the MTU and the address the device has now. */
+static void follow_device(struct mr_runtime *rt, unsigned id)
+{
+	const struct mr_runtime_interface *ri = &rt->interface[id];
+	const struct mr_interface_info *info = mr_interface_info(ri->open);
+	struct mr_nexthop wire;
+	mr_nexthops_get(rt->sh.nexthops, id, &wire);
+	if (wire.mtu == info->mtu && !memcmp(wire.smac, info->mac, sizeof(wire.smac)))
+		return;
+	set_wire(rt, id, info);
+	if (wire.mtu == info->mtu)
+		return;
+	mr_runtime_log(rt, "interface %s: MTU is %u", ri->name, info->mtu);
+	if (info->mtu > info->mtu_max)
+		mr_runtime_log(rt,
+			"interface %s: packets longer than %u bytes do not fit a packet frame and are lost on arrival: "
+			"set "
+			"the MTU to that, or memory.frame_size higher",
+			ri->name, info->mtu_max);
+}
+
 void mr_hotplug_poll(struct mr_runtime *rt)
 {
 	uint64_t now_ms = mr_runtime_now_ms();
@@ -289,12 +315,17 @@ void mr_hotplug_poll(struct mr_runtime *rt)
 		bool down = !mr_interface_info(ri->open)->up;
 		if (mr_interface_gone(ri->open)) {
 			take_out(rt, id);
-		} else if (down != ri->link_down) {
+			continue;
+		}
+		follow_device(rt, id);
+		if (down != ri->link_down) {
 			struct mr_error e = { "" };
 			ri->link_down = down;
 			mr_runtime_log(rt, "interface %s: link is %s", ri->name, down ? "down" : "up");
-			if (refresh_plan(rt, &e))
+			if (refresh_plan(rt, &e)) {
+				ri->link_down = !down; /* as the plan in force has it: tried again at the next poll */
 				mr_runtime_log(rt, "interface %s: %s", ri->name, e.text);
+			}
 		}
 	}
 }

@@ -342,6 +342,7 @@ int mr_interface_open(const struct mr_config_interface *c, unsigned id, const st
 	i->state_fd = -1;
 	i->id = id;
 	i->frames = env->frames;
+	i->info.mtu_max = mr_frames_frame_bytes(env->frames) - MR_XSK_HEADROOM_BYTES - L2_BYTES;
 	snprintf(i->name, sizeof(i->name), "%s", c->name);
 	i->info.name = i->name;
 	i->info.kind = kind_of(c);
@@ -350,7 +351,7 @@ int mr_interface_open(const struct mr_config_interface *c, unsigned id, const st
 		err = xsk_open(i, c, env, e);
 	} else {
 		i->info.up = true;
-		i->info.mtu = mr_frames_frame_bytes(env->frames) - MR_XSK_HEADROOM_BYTES - L2_BYTES;
+		i->info.mtu = i->info.mtu_max;
 		i->info.mode = MR_MODE_COPY;
 		i->info.device_queue_cnt = 1;
 		err = i->info.kind == MR_INTERFACE_PCAP ? mr_pcap_open(c, id, env, i, &i->file, e)
@@ -430,21 +431,26 @@ struct mr_steer *mr_interface_steer(struct mr_interface *i)
 
 void mr_interface_poll(struct mr_interface *i)
 {
-	char name[16];
-	bool admin_up = false, running = false;
+	struct mr_device_state s = { .admin_up = false };
 
 	if (i->info.kind != MR_INTERFACE_XSK)
 		return;
-	if (mr_device_state(i->state_fd, i->info.ifindex, name, &admin_up, &running) == -ENODEV)
+	int err = mr_device_state(i->state_fd, i->info.ifindex, &s);
+	if (err == -ENODEV)
 		i->gone = true;
-	i->info.up = running && !i->gone;
 	for (unsigned q = 0; q < i->queue_cnt; q++) {
 		mr_xsk_read_statistics(i->xsk[q]);
-		if (admin_up)
+		if (s.admin_up)
 			mr_xsk_tell_up(i->xsk[q]);
-		if (mr_xsk_state(i->xsk[q]) == MR_XSK_GONE)
+		if (mr_xsk_left(i->xsk[q]) || mr_xsk_state(i->xsk[q]) == MR_XSK_GONE)
 			i->gone = true;
 	}
+	i->info.up = s.running && !i->gone;
+	if (err || i->gone)
+		return;
+	memcpy(i->info.device, s.name, sizeof(s.name));
+	memcpy(i->info.mac, s.mac, sizeof(s.mac));
+	i->info.mtu = s.mtu;
 }
 
 bool mr_interface_gone(const struct mr_interface *i)

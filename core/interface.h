@@ -28,12 +28,13 @@ struct mr_interface_info {
 	enum mr_mode mode;  /* as bound: ZEROCOPY, COPY or GENERIC (never AUTO) */
 	char mode_why[160]; /* why not the next better one; "" = it is the best */
 	uint32_t ifindex;
-	uint32_t mtu;
+	uint32_t mtu;     /* this, the MAC address and the device's name follow the device (mr_interface_poll) */
+	uint32_t mtu_max; /* the largest whose frames fit a packet frame */
 	uint8_t mac[6];
 	uint16_t queue_cnt;        /* queues with a socket */
 	uint16_t device_queue_cnt; /* rx queues the device has */
 	int numa_node;
-	bool up; /* operational state, as last told */
+	bool up;          /* operational state, as last told */
 	char notice[160]; /* what opening it found and put in order, for the log; "" = nothing */
 };
 
@@ -71,9 +72,9 @@ struct mr_queue *mr_interface_queue(struct mr_interface *i, unsigned queue_idx);
 /* The steering of an AF_XDP interface (core/steer.h); NULL for files. */
 struct mr_steer *mr_interface_steer(struct mr_interface *i);
 
-/* Refreshes kernel statistics into the queues' counters and link state into info.  Threads: control. */
+/* Refreshes kernel statistics into the queues' counters and the device's state into info.  Threads: control. */
 void mr_interface_poll(struct mr_interface *i);
-/* True once the device is gone (deleted, or its sockets report ENXIO/ENETDOWN for good). */
+/* True once the device is gone: deleted, away in another namespace (even when it came back), or its sockets say ENXIO. */
 bool mr_interface_gone(const struct mr_interface *i);
 
 /* Checks what mr_interface_open() would check, touching nothing, for `millrace check`. */

@@ -521,6 +521,18 @@ void mr_xsk_tell_up(struct mr_xsk *x)
 	__atomic_compare_exchange_n(&x->state, &down, MR_XSK_UP, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
+bool mr_xsk_left(struct mr_xsk *x)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	/* the kernel notes it when it unbinds the socket, and tells it once */
+	if (getsockopt(x->fd, SOL_SOCKET, SO_ERROR, &err, &len) || err != ENETDOWN)
+		return false;
+	state_set(x, MR_XSK_GONE);
+	return true;
+}
+
 void mr_xsk_read_statistics(struct mr_xsk *x)
 {
 	struct xdp_statistics s = { 0 };

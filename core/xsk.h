@@ -58,6 +58,8 @@ int mr_xsk_fd(const struct mr_xsk *x);
 uint16_t mr_xsk_device_queue(const struct mr_xsk *x);
 enum mr_xsk_state mr_xsk_state(const struct mr_xsk *x); /* Threads: any */
 void mr_xsk_tell_up(struct mr_xsk *x);                  /* DOWN becomes UP.  Threads: control */
+/* True, once, when the device was deleted or moved away since: the socket is unbound for good.  Threads: control */
+bool mr_xsk_left(struct mr_xsk *x);
 /* Reads XDP_STATISTICS into the counters.  Threads: control. */
 void mr_xsk_read_statistics(struct mr_xsk *x);
 
