@@ -132,15 +132,32 @@ static void host(const char *space, const char *device, unsigned net, unsigned n
 		device, device, net, nr, device, net, nr, device);
 }
 
-void nics_begin(void)
+static void need_guest(void)
 {
 	char name[64];
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (!getenv("MR_VM") || (!present_name("52:54:00:6d:72:02", name, sizeof(name)))) {
-		printf("1..0 # SKIP only in a guest of tests/vm/run --suite zerocopy\n");
-		exit(77);
+	if (getenv("MR_VM") && present_name("52:54:00:6d:72:02", name, sizeof(name)))
+		return;
+	printf("1..0 # SKIP only in a guest of tests/vm/run --suite zerocopy\n");
+	exit(77);
+}
+
+void nics_pair(void)
+{
+	need_guest();
+	(void)nics_run("g", "ip link set g0 netns 1");
+	for (unsigned i = 0; i < 2; i++) {
+		(void)nics_name(devices[i]);
+		(void)nics_run("r", "echo 1 >/proc/sys/net/ipv6/conf/%s/disable_ipv6", devices[i]);
 	}
+}
+
+void nics_begin(void)
+{
+	char name[64];
+
+	need_guest();
 	for (const char *s = "gs"; *s; s++) {
 		char space[2] = { *s, 0 };
 		(void)nics_run("r", "ip netns add mr-vm-%s", space);

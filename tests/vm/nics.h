@@ -15,6 +15,8 @@
 
 /* Names the devices, makes g and s.  Ends the process with 77 and a reason outside such a guest. */
 void nics_begin(void);
+/* g0 and r0 here, nothing else: two devices that face each other.  Ends the process as nics_begin() does. */
+void nics_pair(void);
 /* Gives the device its name (after it was plugged in again) and switches it on; waits for it at most ten seconds. */
 bool nics_name(const char *device);
 bool nics_have(const char *device);
