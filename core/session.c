@@ -137,14 +137,14 @@ void mr_sessions_usage(const struct mr_sessions *s, struct mr_sessions_usage *ou
 
 /* ---- end ------------------------------------------------------------------------------------------------ */
 
-/* Replaces the state by FREE when it is `only` (or any, with FREE as `only`).  Who succeeds does the rest of the ending. */
-static bool state_end(struct mr_session *x, uint8_t only)
+/* Replaces the state by FREE (with half_open, only then).  Who succeeds does the rest of the ending. */
+static bool state_end(struct mr_session *x, bool half_open)
 {
 	union mr_session_word was = { .word = __atomic_load_n((uint32_t *)&x->state, __ATOMIC_ACQUIRE) };
 	union mr_session_word now;
 
 	do {
-		if (was.state == MR_SESSION_FREE || (only != MR_SESSION_FREE && was.state != only))
+		if (was.state == MR_SESSION_FREE || (half_open && !mr_session_word_half_open(was)))
 			return false;
 		now = was;
 		now.state = MR_SESSION_FREE;
@@ -171,7 +171,7 @@ bool mr_session_end(struct mr_sessions *s, unsigned worker, uint32_t idx, uint32
 {
 	struct mr_session_ctx *c = &s->ctx[worker];
 
-	if (!idx || idx > s->index_cnt || !state_end(&s->session[idx], MR_SESSION_FREE))
+	if (!idx || idx > s->index_cnt || !state_end(&s->session[idx], false))
 		return false;
 	finish(s, c, idx, now_ms);
 	mr_session_count(&c->cnt.ended);
@@ -193,8 +193,8 @@ static bool evict(struct mr_sessions *s, struct mr_session_ctx *c, uint32_t now_
 		for (; bits; bits &= bits - 1) {
 			uint32_t idx = c->hand * 64 + (uint32_t)__builtin_ctzll(bits);
 			struct mr_session *x = &s->session[idx];
-			if (mr_session_state_of(x) != MR_SESSION_NEW ||
-				!__atomic_load_n(&s->due_ms[idx], __ATOMIC_ACQUIRE) || !state_end(x, MR_SESSION_NEW))
+			if (!mr_session_half_open(x) || !__atomic_load_n(&s->due_ms[idx], __ATOMIC_ACQUIRE) ||
+				!state_end(x, true))
 				continue;
 			finish(s, c, idx, now_ms);
 			mr_session_count(&c->cnt.evicted);
@@ -402,9 +402,9 @@ enum mr_session_state mr_session_packet(
 	*changed = now.state != was.state;
 	if (!*changed)
 		return now.state;
-	if (now.state == MR_SESSION_NEW) {
+	if (mr_session_word_half_open(now)) {
 		mr_session_half_open_set(s, idx);
-		if (mr_session_state_of(x) != MR_SESSION_NEW)
+		if (!mr_session_half_open(x))
 			mr_session_half_open_clear(s, idx); /* moved on meanwhile */
 	} else {
 		mr_session_half_open_clear(s, idx);
@@ -443,7 +443,7 @@ static bool come_due(
 				&s->due_ms[idx], &was_due_ms, due_ms, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 		return false;
 	}
-	if (!state_end(x, MR_SESSION_FREE))
+	if (!state_end(x, false))
 		return false;
 	finish(s, c, idx, now_ms);
 	mr_session_count(&c->cnt.expired);

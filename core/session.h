@@ -33,7 +33,7 @@ enum mr_direction { MR_FORWARD = 0, MR_REPLY = 1 };
  *    with an ACK.
  *  - A FIN makes it CLOSING, both FINs and an ACK after them CLOSED.
  *  - A RST makes it CLOSED, whoever sent it.  A RST may be forged: when after it both ends go on sending ACKs, the session is
- *    what it was (RFC 7857 section 2.2).
+ *    what it was (RFC 7857 section 2.2).  One reset before it was established stays half open: a RST frees no place in the quota.
  *  - A SYN of the forward direction starts a CLOSING or CLOSED session over.  One of the reply direction changes nothing: what it wants
  *    to open was never decided.
  *  - A FIN marks its direction's record MR_FLOW_CLOSING, a RST both; starting over and coming back clear the marks.
@@ -105,6 +105,9 @@ void mr_sessions_destroy(struct mr_sessions *s); /* NULL allowed; no worker may 
  * 0.  Threads: control. */
 int mr_sessions_configure(struct mr_sessions *s, const struct mr_config_timeouts *t, uint32_t half_open_max);
 void mr_sessions_usage(const struct mr_sessions *s, struct mr_sessions_usage *out);
+
+/* NEW, or reset before it was established: counts against the quota and may be evicted.  Threads: any. */
+bool mr_session_half_open(const struct mr_session *x);
 
 /* Whether a first packet may open a session: any but TCP; TCP as said above.  Threads: any. */
 bool mr_session_opens(uint8_t proto, uint8_t tcp_flags);

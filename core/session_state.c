@@ -3,6 +3,8 @@
 #include "core/session_table.h"
 #include <netinet/in.h>
 
+#define CLOCKS_APART_MS 60000 /* workers take the time once a turn: another's may be ahead by this much */
+
 bool mr_session_opens(uint8_t proto, uint8_t tcp_flags)
 {
 	if (proto != IPPROTO_TCP)
@@ -14,8 +16,22 @@ bool mr_session_opens(uint8_t proto, uint8_t tcp_flags)
 	return tcp_flags & TCP_ACK;
 }
 
+bool mr_session_word_half_open(union mr_session_word w)
+{
+	return w.state == MR_SESSION_NEW ||
+		(w.state == MR_SESSION_CLOSED && w.tcp_seen[MR_FORWARD] & MR_SESSION_UNBORN);
+}
+
+bool mr_session_half_open(const struct mr_session *x)
+{
+	return mr_session_word_half_open(
+		(union mr_session_word){ .word = __atomic_load_n((const uint32_t *)&x->state, __ATOMIC_ACQUIRE) });
+}
+
 static void tcp_reset(union mr_session_word *w, enum mr_direction dir)
 {
+	if (w->state == MR_SESSION_NEW)
+		w->tcp_seen[MR_FORWARD] |= MR_SESSION_UNBORN;
 	w->state = MR_SESSION_CLOSED;
 	w->tcp_seen[0] &= (uint8_t)~TCP_ACK; /* seen again in both directions, the RST was not believed */
 	w->tcp_seen[1] &= (uint8_t)~TCP_ACK;
@@ -60,7 +76,7 @@ static void tcp_segment(union mr_session_word *w, enum mr_direction dir, uint8_t
 		break;
 	case MR_SESSION_CLOSED:
 		if ((any & TCP_RST) && (both & TCP_ACK)) {
-			w->tcp_seen[0] &= (uint8_t)~TCP_RST;
+			w->tcp_seen[0] &= (uint8_t) ~(TCP_RST | MR_SESSION_UNBORN);
 			w->tcp_seen[1] &= (uint8_t)~TCP_RST;
 			w->state = live;
 		}
@@ -149,16 +165,19 @@ static struct mr_flow_state *record_state(const struct mr_sessions *s, const str
 
 uint32_t mr_session_due(const struct mr_sessions *s, const struct mr_session *x, uint32_t now_ms)
 {
-	uint32_t last_ms = x->created_ms;
+	uint32_t idle_ms = UINT32_MAX;
 
+	/* By how long ago: over sessions that live for weeks, one clock time is not before or after another. */
 	for (unsigned dir = 0; dir < 2; dir++) {
 		const struct mr_flow_state *st = record_state(s, x, dir);
-		uint32_t seen_ms = st ? __atomic_load_n(&st->last_seen_ms, __ATOMIC_RELAXED) : last_ms;
-		if ((int32_t)(seen_ms - last_ms) > 0)
-			last_ms = seen_ms;
+		uint32_t ago_ms = now_ms - (st ? __atomic_load_n(&st->last_seen_ms, __ATOMIC_RELAXED) : x->created_ms);
+		if (ago_ms > UINT32_MAX - CLOCKS_APART_MS)
+			ago_ms = 0;
+		if (ago_ms < idle_ms)
+			idle_ms = ago_ms;
 	}
 	enum mr_session_timeout kind = mr_session_timeout_of(x->proto, mr_session_state_of(x));
-	uint32_t due_ms = last_ms + __atomic_load_n(&s->timeout_ms[kind], __ATOMIC_RELAXED);
+	uint32_t due_ms = now_ms - idle_ms + __atomic_load_n(&s->timeout_ms[kind], __ATOMIC_RELAXED);
 	return due_ms ? due_ms : 1;
 }
 

@@ -17,10 +17,11 @@
 #define MR_SESSION_BATCHES 64 /* stamped batches of a context; when all wait, the open one grows */
 
 /* Byte 13 of the TCP header. */
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
+#define TCP_FIN           0x01
+#define TCP_SYN           0x02
+#define TCP_RST           0x04
+#define TCP_ACK           0x10
+#define MR_SESSION_UNBORN 0x80 /* in tcp_seen[MR_FORWARD], no flag of TCP there: reset before it was established */
 
 enum mr_session_timeout {
 	MR_TIMEOUT_UDP,
@@ -92,6 +93,7 @@ struct mr_sessions {
 
 /* session_state.c */
 
+bool mr_session_word_half_open(union mr_session_word w);
 /* What a packet does to a state: the new word. */
 union mr_session_word mr_session_next(
 	uint8_t proto, union mr_session_word was, enum mr_direction dir, uint8_t tcp_flags);

@@ -327,14 +327,16 @@ Test(session, tcp_stories)
 		const struct step *s = stories[i].step;
 		uint32_t idx = made(IPPROTO_TCP, i, s->flags, 1000);
 		enum mr_session_state state = MR_SESSION_NEW;
+		bool half_open = true;
 		for (unsigned j = 1; s[j].want; j++) {
 			bool changed;
 			enum mr_session_state now = mr_session_packet(ss, idx, s[j].dir, s[j].flags, 1000, &changed);
 			cr_assert_eq(now, s[j].want, "%s, step %u: %d, not %d", stories[i].name, j, now, s[j].want);
 			cr_assert_eq(changed, now != state);
 			state = now;
+			half_open = now == NEW || (half_open && now == CLD);
+			cr_assert_eq(usage().half_open, half_open, "%s, step %u", stories[i].name, j);
 		}
-		cr_assert_eq(usage().half_open, state == MR_SESSION_NEW);
 		cr_assert(mr_session_end(ss, 0, idx, 1000));
 	}
 	teardown();
@@ -494,6 +496,32 @@ Test(session, expiry)
 	teardown();
 }
 
+/* 32 bits of milliseconds are 49 days: whoever lives longer is judged by what it did last all the same. */
+Test(session, old_sessions)
+{
+	const uint32_t day_ms = 24 * 3600 * 1000;
+	bool changed;
+
+	setup(100, 100, 1);
+	for (uint32_t days = 20; days < 120; days += 5) {
+		uint32_t now = 5000 + days * day_ms, idle = made(IPPROTO_UDP, 1, 0, 5000),
+			 live = made(IPPROTO_UDP, 2, 0, 5000);
+		mr_session_packet(ss, idle, R, 0, 5000, &changed);
+		mr_session_packet(ss, live, R, 0, 5000, &changed);
+		mr_flows_state(flows, mr_session_at(ss, idle)->ref[F])->last_seen_ms = now - 3600000;
+		mr_flows_state(flows, mr_session_at(ss, idle)->ref[R])->last_seen_ms = now - 3600000;
+		mr_flows_state(flows, mr_session_at(ss, live)->ref[F])->last_seen_ms =
+			now + 3; /* by a worker whose clock is ahead */
+		mr_flows_state(flows, mr_session_at(ss, live)->ref[R])->last_seen_ms = now - 3600000;
+		cr_assert_eq(mr_session_remaining_ms(ss, idle, now), 0u, "idle, after %u days", days);
+		cr_assert_geq(mr_session_remaining_ms(ss, live, now), 299000u, "live, after %u days", days);
+		mr_session_end(ss, 0, idle, now);
+		mr_session_end(ss, 0, live, now);
+		mr_epoch_quiet(epoch, 0);
+	}
+	teardown();
+}
+
 Test(session, mass_expiry_is_bounded)
 {
 	setup(2000, 2000, 1);
@@ -589,6 +617,33 @@ Test(session, half_open_quota_evicts_half_open_only)
 	cr_assert_eq(create(0, 4, IPPROTO_TCP, 599, SYN, false, 700, &idx), -EEXIST);
 	cr_assert_eq(idx, found(4, IPPROTO_TCP, 599, false));
 	cr_assert_eq(usage().evicted, evicted);
+	teardown();
+}
+
+/* A RST is no way round the quota: who was reset before he was established may be evicted, too. */
+Test(session, reset_ones_that_never_were_established_are_half_open)
+{
+	uint32_t idx, kept;
+	bool changed;
+
+	setup(100, 20, 1);
+	kept = made(IPPROTO_TCP, 900, SYN, 1);
+	mr_session_packet(ss, kept, R, SYN | ACK, 1, &changed);
+	cr_assert_eq(mr_session_packet(ss, kept, F, ACK, 1, &changed), EST);
+	cr_assert_eq(mr_session_packet(ss, kept, F, RST, 1, &changed), CLD);
+	for (uint32_t n = 0; n < 500; n++) {
+		cr_assert_eq(create(0, 4, IPPROTO_TCP, n, SYN, false, 40 * n, &idx), 0, "session %u", n);
+		cr_assert_eq(mr_session_packet(ss, idx, n % 2 ? R : F, RST, 40 * n, &changed), CLD);
+		cr_assert_leq(usage().half_open, 20u);
+		mr_epoch_quiet(epoch, 0);
+		mr_sessions_sweep(ss, 0, 1, 64);
+	}
+	cr_assert_eq(usage().evicted, 480u);
+	cr_assert_eq(found(4, IPPROTO_TCP, 900, false), kept, "established once: stays its time");
+	/* A RST nobody believed is forgotten. */
+	cr_assert_eq(mr_session_packet(ss, idx, F, ACK, 20000, &changed), CLD);
+	cr_assert_eq(mr_session_packet(ss, idx, R, ACK, 20000, &changed), EST);
+	cr_assert_eq(usage().half_open, 19u);
 	teardown();
 }
 
