@@ -54,6 +54,18 @@ static void tuple_fill(struct mr_tuple *t, const struct mr_parsed *p, const uint
 	}
 }
 
+/*
+ * A query whose identifier is itself the type of a request (kern/flow.h): echo with id 13 and a timestamp reply with id 8 have one key,
+ * and so have request and reply with id 8; so the type is not in it.
+ */
+static bool two_types(const struct mr_parsed *p)
+{
+	uint16_t id = mr_be16(p->icmp_id_be);
+	if (!(p->flags & MR_PKT_ICMP_QUERY))
+		return false;
+	return p->flags & MR_PKT_IP4 ? id == 8 || id == 13 || id == 15 || id == 17 : id == 128;
+}
+
 void mr_packet_reset(struct mr_packet *p)
 {
 	tuple_fill(&p->tuple, p->parsed, p->data, p->zone);
@@ -64,8 +76,7 @@ void mr_packet_reset(struct mr_packet *p)
 	p->translated = 0;
 	p->counter_cnt = p->meter_cnt = 0;
 	p->ran = 0;
-	/* A query whose identifier equals its type: request and reply have one key (kern/flow.h), so the type is not in it. */
-	p->this_packet_only = p->parsed->flags & MR_PKT_ICMP_QUERY && p->parsed->sport_be == p->parsed->dport_be;
+	p->this_packet_only = two_types(p->parsed);
 	if (!p->session) {
 		p->private = p->fresh;
 		memset(p->fresh, 0, sizeof(p->fresh));
@@ -253,11 +264,12 @@ enum mr_conn_state mr_packet_state(struct mr_packet *p)
 	if (p->session) {
 		struct mr_session *s = mr_session_at(p->pass->sh->sessions, p->session);
 		uint8_t state = state_of(s);
-		/* A SYN after the end is a new conversation between the same ends. */
+		/* A SYN after the end is a new conversation between the same ends, whichever of them sends it. */
 		bool reopens = p->parsed->proto == MR_IP_TCP && (p->parsed->tcp_flags & 0x12) == 0x02 &&
 			state > MR_SESSION_ESTABLISHED;
-		/* A reply makes it established, by being one. */
-		if (p->direction == MR_REPLY || (state >= MR_SESSION_ESTABLISHED && !reopens))
+		/* A reply makes it established, by being one.  A RST before that does not. */
+		if (!reopens &&
+			(p->direction == MR_REPLY || (state >= MR_SESSION_ESTABLISHED && !mr_session_half_open(s))))
 			return MR_CONN_ESTABLISHED;
 		p->this_packet_only = true;
 		return MR_CONN_NEW;

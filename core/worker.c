@@ -104,7 +104,7 @@ static bool tell_session(struct mr_worker *w, const struct mr_found *f, uint8_t 
 	if ((st->flags & MR_FLOW_TRACK) == track)
 		return true;
 	struct mr_flow_decision d = { .ingress = f->ingress,
-		.flags = (st->flags & ~MR_FLOW_TRACK) | track,
+		.flags = (st->flags & ~(MR_FLOW_TRACK | MR_FLOW_CLOSING)) | track, /* the live record keeps its mark */
 		.nexthop = st->nexthop,
 		.generation = st->generation,
 		.effects = st->effects };
@@ -137,7 +137,9 @@ static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr
 	struct mr_frame frame = w->in.frame[i];
 	if (!valid(w, f) || !same_ingress(w, i, f->ingress))
 		return false;
-	if (p->proto == MR_IP_TCP && (p->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST) || f->st->flags & MR_FLOW_TRACK)) {
+	/* After a RST both records are marked, so that the session hears it when both ends go on. */
+	if (p->proto == MR_IP_TCP &&
+		(p->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST) || f->st->flags & (MR_FLOW_TRACK | MR_FLOW_CLOSING))) {
 		/* A SYN may begin a new conversation between the same ends: that is for the stages. */
 		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN || !tell_session(w, f, p->tcp_flags))
 			return false;

@@ -91,6 +91,73 @@ Test(filter, a_tcp_conversation)
 	rig_destroy(r);
 }
 
+static const char strict[] = HEAD "default: drop, rules: [ { name: back, action: accept, state: established }, "
+				  "{ name: first, action: accept, interface: lan, state: new } ]" TAIL;
+
+static void shake_hands(struct rig *r)
+{
+	cr_assert_eq(through(r, "lan", "wan", "tcp 10.0.0.1:1000 > 1.1.1.1:80 flags syn", 1), 1);
+	cr_assert_eq(through(r, "wan", "lan", "tcp 1.1.1.1:80 > 10.0.0.1:1000 flags syn,ack", 1), 1);
+	cr_assert_eq(through(r, "lan", "wan", "tcp 10.0.0.1:1000 > 1.1.1.1:80 flags ack", 2), 2);
+	cr_assert_eq(through(r, "wan", "lan", "tcp 1.1.1.1:80 > 10.0.0.1:1000 flags ack", 2), 2);
+	cr_assert_eq(first_state(r), MR_SESSION_ESTABLISHED);
+}
+
+/* Both ends go on, decided by their records: the session hears of it all the same. */
+Test(filter, a_rst_nobody_believed)
+{
+	static const char *const rst[][3] = { { "lan", "wan", "tcp 10.0.0.1:1000 > 1.1.1.1:80 flags rst" },
+		{ "wan", "lan", "tcp 1.1.1.1:80 > 10.0.0.1:1000 flags rst" } };
+	for (unsigned i = 0; i < 2; i++) {
+		struct rig *r = rig_create(strict, NULL);
+		shake_hands(r);
+		cr_assert_eq(through(r, rst[i][0], rst[i][1], rst[i][2], 1), 1);
+		cr_assert_eq(first_state(r), MR_SESSION_CLOSED);
+		cr_assert_eq(through(r, "lan", "wan", "tcp 10.0.0.1:1000 > 1.1.1.1:80 flags ack", 2), 2);
+		cr_assert_eq(through(r, "wan", "lan", "tcp 1.1.1.1:80 > 10.0.0.1:1000 flags ack", 2), 2);
+		cr_assert_eq(first_state(r), MR_SESSION_ESTABLISHED);
+		rig_destroy(r);
+	}
+}
+
+Test(filter, reset_before_anyone_answered_is_not_established)
+{
+	struct rig *r = rig_create(strict, NULL);
+	cr_assert_eq(through(r, "lan", "wan", "tcp 10.0.0.1:1000 > 1.1.1.1:80 flags syn", 1), 1);
+	cr_assert_eq(through(r, "lan", "wan", "tcp 10.0.0.1:1000 > 1.1.1.1:80 flags rst", 1), 1);
+	cr_assert_eq(first_state(r), MR_SESSION_CLOSED);
+	cr_assert_eq(through(r, "lan", "wan", "tcp 10.0.0.1:1000 > 1.1.1.1:80 flags ack", 3), 3);
+	cr_assert_eq(rig_counter(r, "stages.guard.rules.back"), 0);
+	cr_assert_eq(rig_counter(r, "stages.guard.rules.first"), 5);
+	rig_destroy(r);
+}
+
+Test(filter, a_syn_of_the_other_end_is_no_reply)
+{
+	struct rig *r = rig_create(strict, NULL);
+	shake_hands(r);
+	cr_assert_eq(through(r, "lan", "wan", "tcp 10.0.0.1:1000 > 1.1.1.1:80 flags fin,ack", 1), 1);
+	cr_assert_eq(through(r, "wan", "lan", "tcp 1.1.1.1:80 > 10.0.0.1:1000 flags fin,ack", 1), 1);
+	cr_assert_eq(through(r, "wan", "lan", "tcp 1.1.1.1:80 > 10.0.0.1:1000 flags syn", 2), 0);
+	cr_assert_eq(through(r, "lan", "wan", "tcp 10.0.0.1:1000 > 1.1.1.1:80 flags ack", 1), 1);
+	cr_assert_eq(first_state(r), MR_SESSION_CLOSED);
+	cr_assert_eq(through(r, "wan", "lan", "tcp 1.1.1.1:80 > 10.0.0.1:1000 flags syn", 2), 0);
+	cr_assert_eq(
+		through(r, "wan", "lan", "tcp 1.1.1.1:80 > 10.0.0.1:1000 flags ack", 2), 2, "what is late comes in");
+	rig_destroy(r);
+}
+
+/* Identifiers that are themselves types: echo with id 13 and a timestamp reply with id 8 have one key. */
+Test(filter, icmp_types_that_one_key_cannot_tell_apart)
+{
+	struct rig *r = rig_create(HEAD "default: drop, rules: [ { action: accept, icmp: [ 8 ] } ]" TAIL, NULL);
+	cr_assert_eq(through(r, "wan", "lan", "icmp 10.0.0.1 > 10.0.0.2 type 8 id 13", 3), 3);
+	cr_assert_eq(through(r, "wan", "lan", "icmp 10.0.0.1 > 10.0.0.2 type 14 id 8", 3), 0);
+	cr_assert_eq(through(r, "wan", "lan", "icmp 10.0.0.1 > 10.0.0.2 type 8 id 17", 3), 3);
+	cr_assert_eq(through(r, "wan", "lan", "icmp 10.0.0.1 > 10.0.0.2 type 18 id 8", 3), 0);
+	rig_destroy(r);
+}
+
 Test(filter, an_icmp_error_is_related_to_what_it_quotes)
 {
 	struct rig *r = rig_create(HEAD "default: drop, rules: [ { action: accept, interface: lan }, { name: err, "
