@@ -130,6 +130,27 @@ static int dangling(const struct mr_config *c, struct mr_error *e, struct mr_pos
 		kind[0] == 'a' && kind[1] == 'n' ? "interfaces" : "stages");
 }
 
+static bool same_text(const char *a, const char *b)
+{
+	return a && b && strcmp(a, b) == 0;
+}
+
+/* Two captures written into one file spoil each other, and writing empties what another is to read. */
+static int check_out(const struct mr_config *c, uint32_t idx, struct mr_error *e)
+{
+	const struct mr_config_interface *i = &c->interfaces[idx];
+	struct where key = where_of("interfaces", i->name, "out");
+	for (uint32_t j = 0; i->pcap_out && j < c->interface_cnt; j++) {
+		const struct mr_config_interface *other = &c->interfaces[j];
+		if (same_text(i->pcap_out, other->pcap_in) || same_text(i->pcap_out, other->memory.file) ||
+			(j < idx && same_text(i->pcap_out, other->pcap_out)))
+			return mr_config_error(c, e, mr_config_locate(c, key.text), key.text,
+				"'%s' is a file of interface '%s' already (want a file of its own)",
+				mr_node_quote(i->pcap_out).text, other->name);
+	}
+	return 0;
+}
+
 static int check_interface(const struct mr_config *c, uint32_t idx, struct mr_error *e)
 {
 	const struct mr_config_interface *i = &c->interfaces[idx];
@@ -154,7 +175,7 @@ static int check_interface(const struct mr_config *c, uint32_t idx, struct mr_er
 				"'%s' is the device of interface '%s' already (want one interface a device)",
 				mr_node_quote(i->device).text, other->name);
 	}
-	return 0;
+	return check_out(c, idx, e);
 }
 
 /* Which families can these addresses have?  Bit 0 IPv4, bit 1 IPv6; a list not given allows both. */

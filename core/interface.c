@@ -150,14 +150,10 @@ int mr_interface_check(
 	} else {
 		info.mtu = frame_bytes - MR_XSK_HEADROOM_BYTES - L2_BYTES;
 		info.device_queue_cnt = 1;
-		if (info.kind == MR_INTERFACE_PCAP) {
-			err = mr_pcap_check(c, e);
-			if (err)
-				return err;
-		} else if (access(c->memory.file, R_OK)) {
-			err = -errno;
-			return mr_error_set(e, err, "%s: %s", c->memory.file, strerror(-err));
-		}
+		const struct mr_config_interface loop = { .pcap_in = c->memory.file };
+		err = mr_pcap_check(info.kind == MR_INTERFACE_PCAP ? c : &loop, e);
+		if (err)
+			return err;
 	}
 	info.queue_cnt = (uint16_t)cnt;
 	*out = info;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/memory.h"
 
+#include "core/pcap.h"
+
 #include <errno.h>
 #include <pcap/pcap.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define BURST 256u
 
@@ -147,15 +148,14 @@ static int capture_load(struct memory_queue *m, const char *path, struct mr_erro
 	uint64_t data_cnt = 0;
 	int err = 0;
 
-	if (access(path, R_OK)) {
-		err = -errno;
-		return mr_error_set(e, err, "%s: %s", path, strerror(-err));
-	}
+	/* says what is wrong with the file, as `check` does */
+	const struct mr_config_interface file = { .pcap_in = path };
+	err = mr_pcap_check(&file, e);
+	if (err)
+		return err;
 	pcap_t *p = pcap_open_offline(path, why);
 	if (!p)
 		return mr_error_set(e, -EINVAL, "%s is no capture file: %s", path, why);
-	if (pcap_datalink(p) != DLT_EN10MB)
-		err = mr_error_set(e, -EINVAL, "%s does not hold Ethernet frames", path);
 	while (!err && pcap_next_ex(p, &h, &bytes) == 1) {
 		if (h->caplen && h->caplen <= room)
 			err = packet_add(m, bytes, h->caplen, &data_room, &data_cnt);

@@ -2,6 +2,7 @@
 #include "core/pcap.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pcap/pcap.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,12 +128,15 @@ static const struct mr_interface_ops pcap_ops = {
 static int in_open(const char *path, pcap_t **out, struct mr_error *e)
 {
 	char why[PCAP_ERRBUF_SIZE];
+	struct stat st;
 
-	errno = 0;
-	if (access(path, R_OK)) {
+	if (access(path, R_OK) || stat(path, &st)) {
 		int err = -errno;
 		return mr_error_set(e, err, "%s: %s", path, strerror(-err));
 	}
+	/* a pipe would stop the worker that waits for it, and with it the end of the program */
+	if (!S_ISREG(st.st_mode))
+		return mr_error_set(e, -EINVAL, "%s is no regular file: save the capture to one first", path);
 	pcap_t *p = pcap_open_offline(path, why);
 	if (!p)
 		return mr_error_set(e, -EINVAL, "%s is no capture file: %s", path, why);
@@ -210,6 +214,24 @@ void mr_pcap_close(struct mr_queue *q)
 	free(p);
 }
 
+/* What can be told without making the file. */
+static int out_check(const char *path, struct mr_error *e)
+{
+	const char *slash = strrchr(path, '/');
+	char folder[PATH_MAX] = ".";
+
+	if (!access(path, W_OK))
+		return 0;
+	if (errno == ENOENT) {
+		if (slash)
+			snprintf(folder, sizeof(folder), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+		if (!access(folder, W_OK))
+			return 0;
+	}
+	int err = -errno;
+	return mr_error_set(e, err, "%s cannot be written: %s", path, strerror(-err));
+}
+
 int mr_pcap_check(const struct mr_config_interface *c, struct mr_error *e)
 {
 	pcap_t *p = NULL;
@@ -217,6 +239,8 @@ int mr_pcap_check(const struct mr_config_interface *c, struct mr_error *e)
 
 	if (!err && c->pcap_in)
 		err = in_open(c->pcap_in, &p, e);
+	if (!err && c->pcap_out)
+		err = out_check(c->pcap_out, e);
 	if (p)
 		pcap_close(p);
 	return err;

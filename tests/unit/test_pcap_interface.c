@@ -209,6 +209,17 @@ Test(pcap_interface, bad_files_are_one_sentence, .init = setup, .fini = teardown
 	cr_assert_eq(mr_pcap_check(&c, &e), 0, "it is unharmed");
 	c.pcap_out = "/nonexistent/folder/out.pcap";
 	cr_assert_eq(mr_pcap_open(&c, 1, &env, NULL, &q, &e), -ENOENT);
+	cr_assert_eq(mr_pcap_check(&c, &e), -ENOENT, "told without opening");
+	c.pcap_out = out_path;
+	cr_assert_eq(mr_pcap_check(&c, &e), 0);
+	cr_assert(access(out_path, F_OK), "a check makes no file");
+	c.pcap_out = NULL;
+	unlink(in_path);
+	cr_assert_eq(mkfifo(in_path, 0600), 0);
+	alarm(10); /* nobody ever writes to it */
+	cr_assert_eq(mr_pcap_check(&c, &e), -EINVAL);
+	cr_assert_eq(mr_pcap_open(&c, 1, &env, NULL, &q, &e), -EINVAL);
+	cr_assert_not_null(strstr(e.text, "no regular file"));
 	cr_assert_null(q);
 }
 
