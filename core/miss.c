@@ -206,8 +206,9 @@ void mr_miss_finish(struct mr_worker *w)
 	}
 	part(all, n, now, &now_cnt, later, &later_cnt);
 	unsigned again = decide(w, now, now_cnt);
-	/* Behind those that wait for their first round: an order within a flow is kept where there is one. */
-	memcpy(later + later_cnt, now, again * sizeof(now[0]));
+	/* In front of those that wait for their first round: of one flow, they came before them. */
+	memmove(later + again, later, later_cnt * sizeof(later[0]));
+	memcpy(later, now, again * sizeof(now[0]));
 	n = later_cnt + again;
 	while (n) {
 		n = look_again(w, later, n);

@@ -275,6 +275,8 @@ enum mr_conn_state mr_packet_state(struct mr_packet *p)
 		return MR_CONN_NEW;
 	}
 	p->this_packet_only = true;
+	if (p->pass->plan->pipeline[p->pipeline].state != MR_STATE_SESSIONS)
+		return MR_CONN_UNTRACKED;
 	if (p->parsed->flags & MR_PKT_ICMP_ERROR && is_ip(p))
 		return quotes_a_session(p) ? MR_CONN_RELATED : MR_CONN_INVALID;
 	if (!p->stateful)

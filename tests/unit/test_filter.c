@@ -260,6 +260,7 @@ Test(filter, a_pipeline_without_state_stores_nothing)
 	cr_assert_eq(through(r, "wan", "lan", "udp 10.0.0.1:1000 > 10.0.0.2:53", 5), 5);
 	cr_assert_eq(live(r), 0);
 	cr_assert_eq(rig_counter(r, "stages.guard.rules.u"), 5);
+	cr_assert_eq(through(r, "wan", "lan", "icmp 10.0.0.1 > 10.0.0.2 type 3 code 4", 1), 1, "errors, too");
 	rig_destroy(r);
 }
 

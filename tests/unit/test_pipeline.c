@@ -2,6 +2,7 @@
 /* Packets through whole workers: hits, misses, what is stored, the ways out. */
 #include "rig.h"
 
+#include "core/batch.h"
 #include "core/session.h"
 
 #include <criterion/criterion.h>
@@ -373,6 +374,51 @@ Test(pipeline, threads_open_the_same_flows, .timeout = 120)
 	struct mr_sessions_usage u;
 	mr_sessions_usage(r->sh.sessions, &u);
 	cr_assert_leq(u.live, 256);
+	rig_destroy(r);
+}
+
+/* While a batch is being decided, somebody else is first with one of its flows. */
+static struct mr_stage_type busy;
+static const struct mr_stage_type *quiet;
+static struct rig *busy_rig;
+
+static void busy_decide(void *stage, unsigned worker, struct mr_batch *batch)
+{
+	struct mr_packet *p = mr_batch_packet(batch, 0);
+	struct mr_flow_key reverse = p->key;
+	struct mr_flow_decision d = { .ingress = p->ingress,
+		.flags = MR_FLOW_DECIDED | MR_FLOW_NO_TTL,
+		.nexthop = rig_id(busy_rig, "lan"),
+		.generation = rig_plan(busy_rig)->generation };
+	uint32_t idx;
+	quiet->decide(stage, worker, batch);
+	reverse.k4.saddr_be = p->key.k4.daddr_be;
+	reverse.k4.daddr_be = p->key.k4.saddr_be;
+	reverse.k4.sport_be = p->key.k4.dport_be;
+	reverse.k4.dport_be = p->key.k4.sport_be;
+	reverse.hash = mr_flow_hash4(&reverse.k4, mr_flows_seed(busy_rig->sh.flows));
+	cr_assert_eq(mr_session_create(busy_rig->sh.sessions, 1, &p->key, &reverse, &d, 0, false, NULL, 1, &idx), 0);
+	busy.decide = quiet->decide;
+}
+
+Test(pipeline, who_loses_a_race_keeps_the_order_of_his_flow)
+{
+	struct rig *r = busy_rig = rig_create(open_wire, NULL);
+	char packet[80];
+	quiet = rig_plan(r)->stage[0].type;
+	busy = *quiet;
+	busy.decide = busy_decide;
+	rig_plan(r)->stage[0].type = &busy;
+	for (unsigned i = 0; i < 20; i++) {
+		snprintf(packet, sizeof(packet), "udp 10.0.0.1:1000 > 10.0.0.2:53 length %u", 100 + i);
+		rig_say(r, "wan", packet);
+	}
+	rig_turn(r);
+	struct rig_list *out = &r->interface[rig_id(r, "lan")].queue[0].out;
+	cr_assert_eq(out->cnt, 20);
+	for (unsigned i = 0; i < 20; i++)
+		cr_assert_eq(out->frame[i].len, 14 + 100 + i, "frame %u has %u bytes", i, out->frame[i].len);
+	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
 }
 
