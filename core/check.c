@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* check.c - what `millrace check` does: everything up to touching the system, then tells the plan. */
 #include "core/reload.h"
+#include "core/show_part.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -198,10 +199,12 @@ int mr_runtime_check(const char *path, bool json, FILE *out, struct mr_error *e)
 			pipelines_json(k), "worker_cores", workers_json(k), "memory", memory_json(k));
 		json_object_set(data, "warnings", k->warnings);
 		if (json) {
-			json_t *envelope = json_pack("{s:s, s:s, s:i, s:o}", "schema", "millrace/check/1", "file", path,
-				"generation", 0, "data", data);
-			json_dumpf(envelope, out, JSON_INDENT(2));
-			fputc('\n', out);
+			json_t *envelope = json_pack("{s:s, s:o, s:i, s:o}", "schema", "millrace/check/1", "file",
+				mr_show_text(path), "generation", 0, "data", data);
+			if (!envelope)
+				err = mr_error_set(e, -ENOMEM, "out of memory");
+			else if (!json_dumpf(envelope, out, JSON_INDENT(2)))
+				fputc('\n', out);
 			json_decref(envelope);
 		} else {
 			print_text(out, path, data);

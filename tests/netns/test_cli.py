@@ -118,6 +118,10 @@ def standard_files(bed, cli, tap):
             line = "exec %s --name %s %s %s" % (netbed.find_millrace(), cli.m.instance, verb, where)
             d = subprocess.run(bed.enter("r") + ["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, text=True, cwd=bed.dir)
             tap.ok(d.returncode == 1 and d.stderr.count("\n") == 1, "%s %s: exit 1 and one sentence" % (verb, where), d)
+    odd = os.path.join(os.fsencode(bed.dir), b"odd\xff.yaml")
+    os.link(os.path.join(bed.dir, "free.yaml"), odd)
+    d = subprocess.run([netbed.find_millrace(), "check", "--json", odd], stdout=subprocess.PIPE, cwd=bed.dir)
+    tap.ok(d.returncode == 0 and json.loads(d.stdout)["file"].endswith("odd?.yaml"), "check --json of a file whose name is no UTF-8", d)
     with open(os.path.join(bed.dir, "in.pcap"), "ab") as f:
         f.write(bytes.fromhex("00000000000000003c0000003c000000") + bytes(60))
     bed.file("out.yaml", "version: 1\nmemory: { huge_pages: never }\ninterfaces: { x: { pcap: in.pcap, out: out.pcap } }\n"
