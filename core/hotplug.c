@@ -261,6 +261,8 @@ static void take_in(struct mr_runtime *rt, unsigned id)
 	struct mr_runtime_interface *ri = &rt->interface[id];
 	struct mr_error e = { "" };
 	ri->retry_at_ms = mr_runtime_now_ms() + RETRY_MS;
+	if (!mr_runtime_plan(rt)->interface[id].name) /* of a reload that was given up */
+		return;
 	if (!if_nametoindex(ri->config.device))
 		return;
 	int err = open_device(rt, id, &e);
@@ -268,6 +270,12 @@ static void take_in(struct mr_runtime *rt, unsigned id)
 		err = mr_steer_apply(mr_interface_steer(ri->open), mr_runtime_plan(rt)->interface[id].steer, &e);
 	if (!err)
 		err = refresh_plan(rt, &e);
+	if (err == -ETIMEDOUT) {
+		ri->link_down =
+			true; /* as the plan in force has it: tried again at the next poll; a late worker may use it */
+		mr_runtime_log(rt, "interface %s: %s", ri->name, e.text);
+		return;
+	}
 	if (err) {
 		mr_hotplug_close(rt, id);
 		if (strcmp(ri->absent_why, e.text)) /* said once, not every time it is tried */

@@ -216,8 +216,11 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 	mr_plan_adopt(plan, old);
 	err = mr_runtime_publish(rt, plan, e);
 	if (err) {
+		/* Nothing of it can be ended: a worker that is late may be in it, and store decisions under its number, which is
+		 * used up.  The next reload closes what it opened. */
+		rt->serial++;
 		steer_all(rt, old, &ignored);
-		goto undo;
+		return err;
 	}
 	rt->serial++;
 	rt->loaded_at = time(NULL);

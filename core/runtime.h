@@ -84,7 +84,10 @@ int mr_runtime_reload(struct mr_runtime *rt, const char *path, struct mr_error *
 /* For `check`: everything but doing it.  Writes the plan for a person to `out`, or JSON with `json`. */
 int mr_runtime_check(const char *path, bool json, FILE *out, struct mr_error *e);
 
-/* Makes `plan` the one all workers use; returns when none uses the one before, which the caller now ends. */
+/*
+ * Makes `plan` the one all workers use; returns when none uses the one before, which the caller now ends.  -ETIMEDOUT: the one before is
+ * in force again, but a worker may look at `plan` and its interfaces whenever it goes on: they stay.
+ */
 int mr_runtime_publish(struct mr_runtime *rt, struct mr_plan *plan, struct mr_error *e);
 void mr_runtime_log(struct mr_runtime *rt, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 uint64_t mr_runtime_now_ms(void); /* CLOCK_MONOTONIC */
