@@ -186,20 +186,23 @@ static bool evict(struct mr_sessions *s, struct mr_session_ctx *c, uint32_t now_
 {
 	uint32_t words = __atomic_load_n(&s->high_water, __ATOMIC_RELAXED) / 64 + 1;
 
-	for (uint32_t i = 0; i < EVICT_WORDS && i < words; i++, c->hand++) {
-		if (c->hand >= words)
-			c->hand = 0;
-		uint64_t bits = __atomic_load_n(&s->half_open_bits[c->hand], __ATOMIC_RELAXED);
+	/* One word more than there are: the hand may stand in the middle of the first. */
+	for (uint32_t i = 0; i < EVICT_WORDS && i <= words; i++) {
+		uint32_t word = c->hand / 64 < words ? c->hand / 64 : 0;
+		uint64_t ahead = word == c->hand / 64 ? ~0ull << c->hand % 64 : ~0ull;
+		uint64_t bits = __atomic_load_n(&s->half_open_bits[word], __ATOMIC_RELAXED) & ahead;
 		for (; bits; bits &= bits - 1) {
-			uint32_t idx = c->hand * 64 + (uint32_t)__builtin_ctzll(bits);
+			uint32_t idx = word * 64 + (uint32_t)__builtin_ctzll(bits);
 			struct mr_session *x = &s->session[idx];
 			if (!mr_session_half_open(x) || !__atomic_load_n(&s->due_ms[idx], __ATOMIC_ACQUIRE) ||
 				!state_end(x, true))
 				continue;
+			c->hand = idx + 1; /* its index is soon used again, and is then the last in turn */
 			finish(s, c, idx, now_ms);
 			mr_session_count(&c->cnt.evicted);
 			return true;
 		}
+		c->hand = (word + 1) * 64;
 	}
 	return false;
 }

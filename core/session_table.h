@@ -57,7 +57,7 @@ struct mr_session_ctx {
 	uint32_t lo, hi, at; /* the share of indexes it sweeps, and where it is */
 	uint32_t pass;       /* sweeps of the share begun */
 	uint32_t timeouts_seen, recheck_left;
-	uint32_t hand; /* clock hand of eviction: a word of half_open_bits */
+	uint32_t hand; /* clock hand of eviction: an index */
 	struct {       /* written by the owner, read by all */
 		uint64_t created, expired, ended, evicted, refused_full, refused_half_open, lost_race;
 	} cnt;

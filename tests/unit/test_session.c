@@ -647,6 +647,28 @@ Test(session, reset_ones_that_never_were_established_are_half_open)
 	teardown();
 }
 
+/* Under a flood each half-open session keeps its place about as long as any other: a reply has the time to come. */
+Test(session, eviction_goes_round)
+{
+	enum { QUOTA = 4096, FLOOD = 5 * QUOTA };
+
+	for (uint32_t turn = 1; turn <= 64; turn *= 8) {
+		uint32_t left = 0;
+		setup(2 * QUOTA, QUOTA, 1);
+		for (uint32_t n = 0; n < FLOOD; n++) {
+			made(IPPROTO_UDP, n, 0, 1 + n / 50);
+			if (n % turn)
+				continue;
+			mr_epoch_quiet(epoch, 0);
+			mr_sessions_sweep(ss, 0, 1 + n / 50, 64);
+		}
+		for (uint32_t n = FLOOD - QUOTA / 2; n < FLOOD; n++)
+			left += found(4, IPPROTO_UDP, n, false) != 0;
+		cr_assert_geq(left, QUOTA / 2 - 64, "%u a turn: of the last %u, %u are left", turn, QUOTA / 2, left);
+		teardown();
+	}
+}
+
 Test(session, full_of_established_refuses)
 {
 	uint32_t idx = 0, n;
