@@ -45,10 +45,13 @@ def flood(port, cnt):
         port.send(frames[n % 64])
 
 
-def test_starvation(tap, bed, client, server):
+WORKERS = "workers: { count: %d }\nflows: { capacity: 4k }"
+
+
+def test_starvation(tap, bed, client, server, workers):
     for mode in ("copy", "generic"):
-        name = "64 frames, " + mode
-        with bed.millrace("r", bed.file("small.yaml", w.plain(interface=", mode: " + mode, memory=", frames: 64"))) as m:
+        name = "64 frames, %s, %d worker%s" % (mode, workers, "s" * (workers > 1))
+        with bed.millrace("r", bed.file("small.yaml", w.plain(interface=", mode: " + mode, memory=", frames: 64", top=WORKERS % workers))) as m:
             flood(client, 5000)
             server.take_cnt(0)
             flows_again(tap, name + ", flood", client, server)
@@ -112,11 +115,12 @@ def test_links(tap, bed, client, server):
         tap.same(m.stop(), 0, "links: ends with 0")
 
 
-def test_device(tap, bed, client, server):
+def test_device(tap, bed, client, server, workers, queues):
     """The device is deleted and made again under load, three times, each end of the wire once and one twice."""
-    with bed.millrace("r", bed.file("device.yaml", w.plain())) as m:
+    first = w.plain(top=WORKERS % workers)
+    with bed.millrace("r", bed.file("device.yaml", first)) as m:
         for n, (iface, dev, space, host) in enumerate((("wan", "wan", "s", "s0"), ("lan", "lan", "c", "c0"), ("wan", "wan", "s", "s0"))):
-            name = "%s deleted, number %d" % (dev, n + 1)
+            name = "%d worker%s, %s deleted, number %d" % (workers, "s" * (workers > 1), dev, n + 1)
             steered = w.interface(w.show(bed, m), iface)["steer"]["steered_packets"]
             stream = w.Stream(client, server) if iface == "wan" else None
             if stream:
@@ -130,7 +134,13 @@ def test_device(tap, bed, client, server):
                 tap.ok(w.wait_for(lambda: w.drops(w.show(bed, m)).get("link-down", 0) > before), name + ": what would leave there is dropped by name")
                 stream.stop()
             w.account(tap, bed, m, name)
-            bed.veth(space, host, "r", dev, a_mac=w.SERVER_MAC if space == "s" else w.CLIENT_MAC)
+            if n == 2:
+                # a reload while it is away: the device comes back into the configuration of then
+                cut = first.replace("stages:", "").replace("match: all, to: lan", "match: all, except: [ { proto: udp, sport: 10 } ], to: lan")
+                done = subprocess.run(bed.enter("r") + [w.find_millrace(), "--name", m.instance, "reload", bed.file("cut.yaml", cut)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                tap.same(done.returncode, 0, name + ": a reload meanwhile succeeds")
+                tap.same(w.interface(w.show(bed, m), iface)["state"], "absent", name + ": and it is still absent")
+            bed.veth(space, host, "r", dev, a_mac=w.SERVER_MAC if space == "s" else w.CLIENT_MAC, queues=queues[space == "s"])
             bed.host(space, host)
             bed.run("r", "ethtool -K %s gro off" % dev)
             if space == "s":
@@ -146,6 +156,9 @@ def test_device(tap, bed, client, server):
             tap.same(i["opened_cnt"], n // 2 + 2, name + ": opened once more")
             tap.ok(i["steer"]["steered_packets"] > steered, name + ": its counters go on from where they were", (steered, i["steer"]))
             taken(tap, d, name)
+        passed = w.interface(w.settle(bed, m), "wan")["steer"]["passed_packets"]
+        server.send(w.packet(DST, SRC, w.UDP, w.udp(DST, SRC, 10, 1)))
+        tap.ok(w.wait_for(lambda: w.interface(w.show(bed, m), "wan")["steer"]["passed_packets"] == passed + 1), "device: the exception of the reload holds on the new device")
         tap.same(m.stop(), 0, "device: ends with 0")
         tap.same(w.left_behind(bed, "r", m.instance), [], "device: leaves nothing")
     return client, server
@@ -223,14 +236,17 @@ def test_kill(tap, bed, client, server):
 
 
 def test(tap, bed):
-    w.wire(bed)
-    client, server = w.Port(bed, "c", "c0"), w.Port(bed, "s", "s0")
-    test_starvation(tap, bed, client, server)
-    test_pause(tap, bed, client, server)
-    test_links(tap, bed, client, server)
-    client, server = test_device(tap, bed, client, server)
-    test_others(tap, bed, client, server)
-    test_kill(tap, bed, client, server)
+    for workers, queues in ((1, (1, 1)), (2, (2, 1))):
+        w.wire(bed, queues=queues)
+        client, server = w.Port(bed, "c", "c0"), w.Port(bed, "s", "s0")
+        test_starvation(tap, bed, client, server, workers)
+        client, server = test_device(tap, bed, client, server, workers, queues)
+        if workers == 1:
+            for part in (test_pause, test_links, test_others, test_kill):
+                part(tap, bed, client, server)
+        client.close()
+        server.close()
+        bed.clear()
 
 
 if __name__ == "__main__":
