@@ -34,7 +34,9 @@ void forwarder_create(struct forwarder *f, uint32_t frame_cnt, unsigned worker_c
 
 int forwarder_open(struct forwarder *f, unsigned port, const char *device, enum mr_mode mode, struct mr_error *e)
 {
-	struct mr_config_interface c = { .name = port ? "right" : "left", .device = device, .mode = mode, .attach = f->attach };
+	struct mr_config_interface c = {
+		.name = port ? "right" : "left", .device = device, .mode = mode, .attach = f->attach
+	};
 	struct mr_interface_env env = { .frames = f->frames,
 		.magazine = magazine_of,
 		.ctx = f,
