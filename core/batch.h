@@ -65,6 +65,7 @@ struct mr_packet {
 	uint16_t reason;
 	bool this_packet_only;
 	bool one_way;
+	bool ends; /* dropped, and revalidate ended its session */
 	bool private_used;
 	uint16_t translated; /* MR_FLOW_SNAT | MR_FLOW_DNAT */
 	uint8_t counter_cnt, meter_cnt;

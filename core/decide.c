@@ -208,10 +208,12 @@ static enum mr_decide_outcome known_session(struct mr_packet *p, struct mr_flow_
 	return MR_DECIDE_APPLY;
 }
 
-static enum mr_decide_outcome settle_drop(struct mr_packet *p)
+static enum mr_decide_outcome settle_drop(struct mr_packet *p, bool dry)
 {
 	if (!p->session)
 		mr_pipeline_abort(p);
+	else if (p->ends && !dry)
+		mr_session_end(p->pass->sh->sessions, p->pass->worker, p->session, p->pass->now_ms);
 	return MR_DECIDE_DROP;
 }
 
@@ -230,7 +232,7 @@ enum mr_decide_outcome mr_decide_settle(struct mr_packet *p, struct mr_flow_deci
 	if (p->verdict == MR_VERDICT_AGAIN)
 		return settle_again(p, dry);
 	if (p->verdict == MR_VERDICT_DROP || !make_decision(p, out))
-		return settle_drop(p);
+		return settle_drop(p, dry);
 	/* Interned also for packets that are not stored: the same path then executes them. */
 	bool fits = make_effects(p, out);
 	if (!p->stateful)

@@ -72,7 +72,7 @@ void mr_packet_reset(struct mr_packet *p)
 	p->verdict = MR_VERDICT_GO;
 	p->reason = MR_REASON_NONE;
 	p->egress = 0;
-	p->one_way = p->private_used = p->effects_lost = false;
+	p->one_way = p->ends = p->private_used = p->effects_lost = false;
 	p->translated = 0;
 	p->counter_cnt = p->meter_cnt = 0;
 	p->ran = 0;

@@ -21,7 +21,11 @@ unsigned mr_pipeline_ask(
 			batch.packet[batch.cnt++] = p;
 			continue;
 		}
-		if (s->type->revalidate(s->self, pass->worker, p) == MR_REVALIDATE_END && p->verdict != MR_VERDICT_DROP)
+		if (s->type->revalidate(s->self, pass->worker, p) != MR_REVALIDATE_END)
+			continue;
+		if (p->verdict == MR_VERDICT_DROP)
+			p->ends = true;
+		else
 			p->verdict = MR_VERDICT_AGAIN;
 	}
 	if (batch.cnt)

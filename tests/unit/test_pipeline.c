@@ -422,6 +422,34 @@ Test(pipeline, who_loses_a_race_keeps_the_order_of_his_flow)
 	rig_destroy(r);
 }
 
+static enum mr_revalidate busy_revalidate(void *stage, unsigned worker, struct mr_packet *p)
+{
+	mr_decide_drop(p, 0);
+	return MR_REVALIDATE_END;
+}
+
+Test(pipeline, a_stage_ends_a_session_and_drops_the_packet)
+{
+	struct rig *r = rig_create(open_wire, NULL);
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:53");
+	rig_turn(r);
+	cr_assert_eq(mr_sessions_next(r->sh.sessions, 1), 1);
+	rig_reload(r, open_wire);
+	busy = *rig_plan(r)->stage[0].type;
+	busy.revalidate = busy_revalidate;
+	rig_plan(r)->stage[0].type = &busy;
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:53");
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:53");
+	rig_turn(r);
+	cr_assert_eq(rig_dropped(r, "wan", "in", "stage"), 2, "both were asked before the session ended");
+	cr_assert_eq(mr_sessions_next(r->sh.sessions, 1), 0);
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 10.0.0.2:53");
+	rig_turn(r);
+	cr_assert_eq(rig_sent(r, "lan"), 2, "a new flow");
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
 /* Where the pipeline is no function of the key, each packet is classified: one flow, two pipelines. */
 Test(pipeline, a_flow_in_two_pipelines)
 {
