@@ -87,15 +87,15 @@ static int filter_create(struct mr_stage_env *env, const void *options, void **s
 	if (!f->rule)
 		goto fail;
 	for (uint32_t i = 0; i < o->rules.cnt; i++) {
-		for (uint32_t k = 0; rules[i].name && k < i; k++)
-			if (rules[k].name && !strcmp(rules[k].name, rules[i].name)) {
-				err = mr_stage_error(env, rules[i].at, "two rules are called '%s'", rules[i].name);
-				goto fail;
-			}
 		err = filter_rule_make(env, &rules[i], i + 1, &f->rule[i]);
 		if (err)
 			goto fail;
 		f->rule_cnt++;
+		for (uint32_t k = 0; k < i; k++)
+			if (!strcmp(f->rule[k].label, f->rule[i].label)) { /* one's name may be another's number */
+				err = mr_stage_error(env, rules[i].at, "two rules are called '%s'", f->rule[i].label);
+				goto fail;
+			}
 	}
 	*stage = f;
 	return 0;

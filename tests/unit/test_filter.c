@@ -293,6 +293,7 @@ Test(filter, bad_options_are_told_where_they_stand)
 		{ "{ action: drop, interface: moon }", "no interface is called 'moon'" },
 		{ "{ action: drop, dport: 1, icmp: 8 }", "no packet has both" },
 		{ "{ name: a, action: drop }, { name: a, action: drop }", "two rules are called 'a'" },
+		{ "{ name: \"2\", action: drop }, { action: drop, dport: 1 }", "two rules are called '2'" },
 		{ "{ dport: 1 }", "action" },
 	};
 	struct rig *r = rig_create(HEAD "default: accept" TAIL, NULL);
