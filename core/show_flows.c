@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/hotplug.h"
 #include "core/show_part.h"
 
 #include <arpa/inet.h>
@@ -12,6 +13,7 @@
 #define LIMIT_DEFAULT    100
 #define LIMIT_MAX        10000
 #define SESSIONS_A_QUIET 1024 /* looked at between two quiet moments, so that nothing waits for a long walk */
+#define DEVICES_MS       100  /* between two looks at the devices, as when nothing is asked */
 #define READ_TRIES       16
 
 static const char *const state_names[] = { "free", "new", "established", "closing", "closed" };
@@ -22,9 +24,10 @@ static const char *const state_names[] = { "free", "new", "established", "closin
 struct filter {
 	bool any; /* something was given */
 	struct mr_prefix addr;
-	int port;  /* -1 = any */
-	int proto; /* -1 = any */
-	int state; /* -1 = any */
+	int port;        /* -1 = any */
+	int proto;       /* -1 = any */
+	int state;       /* -1 = any */
+	bool count_only; /* the list is full: no record is read that need not be */
 	bool pairs_given;
 	bool pair[MR_STATS_INGRESS];
 };
@@ -243,23 +246,41 @@ static bool match_sides(const struct filter *f, uint8_t family, const struct sid
 typedef int (*visit_fn)(
 	struct mr_runtime *rt, uint32_t idx, const struct mr_session *ss, const struct side side[2], void *ctx);
 
+/* A quiet moment of a walk, which takes seconds with millions of flows: what cannot wait for its end is done. */
+static void breathe(struct mr_runtime *rt, uint32_t *polled_ms)
+{
+	unsigned slot = rt->sh.worker_cnt;
+	mr_epoch_quiet(rt->sh.epoch, slot);
+	if (now_ms() - *polled_ms < DEVICES_MS)
+		return;
+	mr_epoch_offline(rt->sh.epoch, slot); /* a new plan waits for all who are online */
+	mr_hotplug_poll(rt);
+	mr_epoch_online(rt->sh.epoch, slot);
+	*polled_ms = now_ms();
+}
+
 /* Visits what the filter wants, online in control's epoch slot.  Stops at the first error. */
 static int walk(struct mr_runtime *rt, const struct filter *f, visit_fn visit, void *ctx)
 {
 	unsigned slot = rt->sh.worker_cnt, cnt = 0;
+	uint32_t polled_ms = now_ms();
 	int err = 0;
 	mr_epoch_online(rt->sh.epoch, slot);
 	for (uint32_t idx = mr_sessions_next(rt->sh.sessions, 1); idx && !err;
 		idx = mr_sessions_next(rt->sh.sessions, idx + 1)) {
-		const struct mr_session *ss = mr_session_at(rt->sh.sessions, idx);
-		uint8_t state = __atomic_load_n(&ss->state, __ATOMIC_ACQUIRE);
 		struct side side[2];
 		if (++cnt % SESSIONS_A_QUIET == 0)
-			mr_epoch_quiet(rt->sh.epoch, slot);
+			breathe(rt, &polled_ms);
+		const struct mr_session *ss = mr_session_at(rt->sh.sessions, idx);
+		uint8_t state = __atomic_load_n(&ss->state, __ATOMIC_ACQUIRE);
 		if (state == MR_SESSION_FREE || state >= STATES || (f->state >= 0 && state != f->state) ||
 			(f->proto >= 0 && ss->proto != f->proto) ||
 			(f->pairs_given && !f->pair[ss->ingress % MR_STATS_INGRESS]))
 			continue;
+		if (f->count_only && !f->addr.family && f->port < 0) {
+			err = visit(rt, idx, ss, NULL, ctx);
+			continue;
+		}
 		read_side(rt, ss, idx, MR_FORWARD, &side[MR_FORWARD]);
 		read_side(rt, ss, idx, MR_REPLY, &side[MR_REPLY]);
 		if (side[MR_FORWARD].live && match_sides(f, ss->family, side))
@@ -317,6 +338,7 @@ static json_t *side_json(struct mr_runtime *rt, uint32_t idx, const struct mr_se
 }
 
 struct listing {
+	struct filter *filter;
 	json_t *list;
 	uint64_t total;
 	json_int_t limit;
@@ -339,7 +361,8 @@ static int list_flow(
 	struct listing *l = ctx;
 	char proto[4];
 	l->total++;
-	if ((json_int_t)json_array_size(l->list) >= l->limit)
+	l->filter->count_only = (json_int_t)json_array_size(l->list) >= l->limit;
+	if (l->filter->count_only)
 		return 0;
 	const struct side *fw = &side[MR_FORWARD];
 	uint8_t pair = (uint8_t)(ss->ingress % MR_STATS_INGRESS), state = __atomic_load_n(&ss->state, __ATOMIC_RELAXED);
@@ -383,7 +406,7 @@ json_t *mr_show_flows_usage(struct mr_runtime *rt)
 json_t *mr_show_flows(struct mr_runtime *rt, const json_t *request, struct mr_error *e)
 {
 	struct filter f;
-	struct listing l = { .limit = LIMIT_DEFAULT, .now = now_ms() };
+	struct listing l = { .filter = &f, .limit = LIMIT_DEFAULT, .now = now_ms() };
 	if (read_filter(rt, request, &f, e) || mr_show_get_number(request, "limit", 0, LIMIT_MAX, &l.limit, e))
 		return NULL;
 	l.list = json_array();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "rig_runtime.h"
 
+#include "core/hotplug.h"
 #include "core/reload.h"
 
 #include <errno.h>
@@ -25,6 +26,10 @@ const struct mr_interface_info *mr_interface_info(const struct mr_interface *i)
 }
 
 void mr_interface_poll(struct mr_interface *i)
+{
+}
+
+void mr_hotplug_poll(struct mr_runtime *rt)
 {
 }
 
