@@ -360,6 +360,24 @@ static void deletion(void)
 	globfree(&found);
 }
 
+static void full(void)
+{
+	struct neighbour n[10];
+	struct mr_error e = { { 0 } };
+	struct forwarder f;
+	unsigned joined = 0, left = 0;
+
+	wire();
+	while (joined < 10 && neighbour_join(&n[joined], 10 + joined, XDP_MODE_NATIVE))
+		joined++;
+	create(&f, 7);
+	tap_case(joined == 10 && forwarder_open(&f, 0, "r0", MR_MODE_AUTO, &e) == -E2BIG, "ten are there: %s", e.text);
+	tap_case(forwarder_destroy(&f) && program_cnt("r0", "neighbour") == 10, "and they stay");
+	for (unsigned i = 0; i < joined; i++)
+		left += neighbour_leave(&n[i], XDP_MODE_NATIVE);
+	tap_case(left == 10 && nothing_attached("r0"), "until they leave");
+}
+
 int main(void)
 {
 	struct neighbour before, after;
@@ -386,6 +404,7 @@ int main(void)
 			nothing_attached("r0"),
 		"they leave, and nothing is attached");
 	modes();
+	full();
 	deletion();
 	return tap_end();
 }
