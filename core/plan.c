@@ -137,6 +137,29 @@ static bool offset_free(const struct mr_plan *plan, const struct mr_plan_stage *
 	return true;
 }
 
+static bool goes_on(const struct mr_config *c, const struct mr_plan_stage *before)
+{
+	for (uint32_t i = 0; i < c->stage_cnt; i++)
+		if (!strcmp(c->stages[i].name, before->name))
+			return !strcmp(c->stages[i].type, before->type->type);
+	return false;
+}
+
+/* Whether living sessions have something else there: of a stage that goes on beside this one, or (any) of one that was. */
+static bool offset_used(const struct mr_plan *plan, const struct mr_plan_stage *s, const struct mr_plan *previous,
+	unsigned offset, bool any)
+{
+	for (unsigned i = 0; previous && i < previous->stage_cnt; i++) {
+		const struct mr_plan_stage *b = &previous->stage[i];
+		if (offset >= b->session_offset + b->type->session_bytes ||
+			b->session_offset >= offset + s->type->session_bytes)
+			continue;
+		if (any || (goes_on(plan->config, b) && share_pipeline(plan->config, s->name, b->name)))
+			return true;
+	}
+	return false;
+}
+
 /* A stage keeps the place in the sessions that it had, so that sessions outlive a reload. */
 static int place_session_bytes(
 	struct mr_plan *plan, struct mr_plan_stage *s, const struct mr_plan *previous, struct mr_error *e)
@@ -148,11 +171,12 @@ static int place_session_bytes(
 		s->session_offset = before->session_offset;
 		return 0;
 	}
-	for (unsigned offset = 0; offset < MR_SESSION_PRIVATE_BYTES; offset += 8)
-		if (offset_free(plan, s, offset)) {
-			s->session_offset = offset;
-			return 0;
-		}
+	for (int any = 1; any >= 0; any--)
+		for (unsigned offset = 0; offset < MR_SESSION_PRIVATE_BYTES; offset += 8)
+			if (offset_free(plan, s, offset) && !offset_used(plan, s, previous, offset, any)) {
+				s->session_offset = offset;
+				return 0;
+			}
 	return mr_config_error(plan->config, e, s->config->at, s->name,
 		"the stages that share a pipeline with it leave no room for its %u bytes in a session (%u in all)",
 		s->type->session_bytes, MR_SESSION_PRIVATE_BYTES);

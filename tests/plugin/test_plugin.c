@@ -206,3 +206,30 @@ Test(plugin, the_example_of_the_documentation)
 	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
 }
+
+/* Sessions live through a reload, and so each stage must find its bytes where it left them. */
+Test(plugin, a_stage_keeps_its_place_in_sessions)
+{
+#define TWO(first, second)                                                                                      \
+	"version: 1\ninterfaces:\n  wan: { device: wan0 }\n  lan: { device: lan0 }\nstages:\n"                  \
+	"  " first ": { type: relay, to: 10.9.9.9 }\n  " second ": { type: relay, to: 10.9.9.9 }\npipelines:\n" \
+	"  in: { from: [ wan ], match: all, stages: [ " first ", " second " ], to: lan }\n"
+	load(MR_TEST_RELAY);
+	struct rig *r = rig_create(HEAD "type: relay, to: 10.9.9.9" TAIL, NULL);
+	cr_assert_eq(rig_plan(r)->stage[0].session_offset, 0);
+	rig_reload(r, TWO("a", "s"));
+	cr_assert_str_eq(rig_plan(r)->stage[1].name, "s");
+	cr_assert_eq(rig_plan(r)->stage[1].session_offset, 0);
+	cr_assert_eq(rig_plan(r)->stage[0].session_offset, 16);
+	rig_reload(r, TWO("s", "a"));
+	cr_assert_eq(rig_plan(r)->stage[0].session_offset, 0);
+	cr_assert_eq(rig_plan(r)->stage[1].session_offset, 16);
+	/* who comes new takes what nobody had, if there is such */
+	rig_reload(r, HEAD "type: relay, to: 10.9.9.9" TAIL);
+	rig_reload(r,
+		"version: 1\ninterfaces:\n  wan: { device: wan0 }\n  lan: { device: lan0 }\nstages:\n"
+		"  b: { type: relay, to: 10.9.9.9 }\npipelines:\n"
+		"  in: { from: [ wan ], match: all, stages: [ b ], to: lan }\n");
+	cr_assert_eq(rig_plan(r)->stage[0].session_offset, 16);
+	rig_destroy(r);
+}
