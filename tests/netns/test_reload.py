@@ -55,15 +55,15 @@ def numbers(value, path=""):
 
 
 class Monotonic:
-    """Remembers counters and what went back."""
+    """Remembers counters and what went back; what is not shown for a while (a pipeline of the other file) is to go on from where it was."""
 
     def __init__(self):
         self.last, self.back = {}, []
 
     def look(self, bed, m):
         now = dict(numbers(w.show(bed, m)))
-        self.back += ["%s from %d to %d" % (k, v, now.get(k, -1)) for k, v in self.last.items() if now.get(k, -1) < v]
-        self.last = now
+        self.back += ["%s from %d to %d" % (k, self.last[k], v) for k, v in now.items() if v < self.last.get(k, 0)]
+        self.last.update(now)
 
 
 def test_load(tap, bed, client, server):
@@ -111,6 +111,62 @@ def test_load(tap, bed, client, server):
         tap.same([i["opened_cnt"] for i in d["interfaces"]], [1, 1], "no socket was opened again")
         tap.same(counters.back, [], "no counter ever went back")
         tap.same(m.stop(), 0, "ends with 0")
+
+
+def matches(turn):
+    """The stream is matched by another pipeline and another entry each time, among many; what it is never is unmatched."""
+    others = ["{ src: 10.%d.%d.0/24, proto: udp, dport: [ %d ] }" % (100 + turn, n, n + 1) for n in range(100)]
+    mine = ["{ dst: 10.9.0.0/24, proto: [ udp, tcp ] }", "{ src: [ 10.9.0.1, \"fd00::/16\" ] }", "{ proto: udp, dport: [ 1-10 ] }"][turn]
+    others.insert((7, 55, 98)[turn], mine)
+    name = ("first", "second", "first")[turn]
+    pipelines = "  %s:\n    from: [ lan ]\n    match:\n%s\n    to: wan\n" % (name, "\n".join("      - " + o for o in others))
+    more = "  other: { from: [ lan ], match: [ { proto: gre } ], to: wan }\n"
+    text = w.plain(interface=", rx_ring: 8192", top="workers: { count: 2 }\nflows: { capacity: 4k }")
+    return text[:text.index("  out:")] + (more + pipelines if turn == 1 else pipelines + more) + text[text.index("  in:"):]
+
+
+def test_matches(tap, bed, client, server):
+    files = [bed.file("matches%d.yaml" % n, matches(n)) for n in range(3)]
+    with bed.millrace("r", files[0]) as m:
+        stream, counters = w.Stream(client, server), Monotonic()
+        w.wait_for(lambda: len(stream.arrived) > 100)
+        codes = []
+        for n in range(1, 16):
+            codes.append(reload(bed, m, files[n % 3])[0])
+            counters.look(bed, m)
+        lost = stream.stop()
+        tap.same(codes, [0] * 15, "15 reloads that change what is matched, and by which pipeline")
+        tap.same((lost, stream.behind), ([], 0), "of %d packets none is lost, none overtaken" % stream.sent)
+        d = w.account(tap, bed, m, "matches")
+        tap.same(w.interface(d, "lan")["steer"]["passed_packets"], 0, "none was left to the kernel in between")
+        tap.same(counters.back, [], "no counter went back")
+        codes = reload(bed, m, files[1])[0], reload(bed, m, files[0])[0]
+        counters.look(bed, m)
+        tap.same((codes, counters.back), ((0, 0), []), "nor did one of a pipeline that was away")
+        tap.same(w.interface(d, "lan")["received_packets"], stream.sent, "each packet is counted once")
+        tap.same(m.stop(), 0, "ends with 0")
+
+
+def test_storm(tap, bed, client, server):
+    """Many at once: SIGHUPs without a pause and reloads side by side, then the end in the middle of one."""
+    one, two = bed.file("one.yaml", ONE), bed.file("two.yaml", TWO)
+    with bed.millrace("r", one) as m:
+        stream = w.Stream(client, server)
+        w.wait_for(lambda: len(stream.arrived) > 100)
+        clients = [subprocess.Popen(bed.enter("r") + [w.find_millrace(), "--name", m.instance, "reload", (one, two)[n % 2]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                   for n in range(12)]
+        for _ in range(50):
+            m.child.send_signal(signal.SIGHUP)
+        tap.same([c.wait(60) for c in clients], [0] * 12, "12 reloads at once among 50 SIGHUPs all succeed")
+        lost = stream.stop()
+        tap.same(lost, [], "of %d packets none is lost" % stream.sent)
+        w.account(tap, bed, m, "storm")
+        tap.ok(generation(bed, m) >= 13, "each is a generation", generation(bed, m))
+        for _ in range(5):
+            m.child.send_signal(signal.SIGHUP)
+        m.child.send_signal(signal.SIGTERM)
+        tap.same(m.stop(timeout_s=30), 0, "SIGTERM among SIGHUPs ends it with 0")
+        tap.same(w.left_behind(bed, "r", m.instance), [], "and leaves nothing")
 
 
 def test_rules(tap, bed, client, server):
@@ -165,7 +221,7 @@ def test_interfaces(tap, bed, client, server):
 def test(tap, bed):
     w.wire(bed)
     client, server = w.Port(bed, "c", "c0"), w.Port(bed, "s", "s0")
-    for part in (test_load, test_rules, test_interfaces):
+    for part in (test_load, test_matches, test_storm, test_rules, test_interfaces):
         part(tap, bed, client, server)
 
 
