@@ -377,6 +377,63 @@ Test(pipeline, threads_open_the_same_flows, .timeout = 120)
 	rig_destroy(r);
 }
 
+/* TCP conversations that open, end, are reset and start over, both directions on two threads; more than the table holds, with reloads. */
+Test(pipeline, threads_and_tcp, .timeout = 120)
+{
+	static const char other[] = WIRE "stages:\n  guard: { type: filter, default: accept, rules: [ { action: "
+					 "accept, state: established }, { action: drop, dport: 1005 } ] }\n" BOTH;
+	static const char *const flags[] = { "syn", "syn,ack", "ack", "ack", "ack", "fin,ack", "rst", "ack,psh" };
+	struct rig_options opt = { .worker_cnt = 2, .frames = 4096, .sessions = 256, .half_open_max = 64 };
+	struct rig *r = rig_create(open_wire, &opt);
+	struct mr_sessions_usage u;
+	struct mr_flows_usage f;
+	struct mr_error e;
+	char packet[80];
+	unsigned seed = 7;
+	const uint64_t n = 60000;
+	for (unsigned i = 0; i < 2000; i++)
+		for (unsigned k = 0; k < 4; k++) {
+			const char *set = flags[(seed = seed * 1103515245 + 12345) >> 16 & 7];
+			unsigned port = 1000 + (seed >> 20) % 400;
+			if (k & 1)
+				snprintf(packet, sizeof(packet), "tcp 10.0.0.2:53 > 10.0.0.1:%u flags %s", port, set);
+			else
+				snprintf(packet, sizeof(packet), "tcp 10.0.0.1:%u > 10.0.0.2:53 flags %s", port, set);
+			rig_say(r, k & 1 ? "lan" : "wan", packet);
+			if (k < 2)
+				continue;
+			struct rig_list *l = &r->interface[rig_id(r, k & 1 ? "lan" : "wan")].queue[0].in;
+			struct rig_frame frame = l->frame[--l->cnt];
+			rig_inject(r, k & 1 ? "lan" : "wan", 1, frame.data, frame.len);
+		}
+	for (unsigned id = 1; id <= 2; id++)
+		for (unsigned q = 0; q < 2; q++) {
+			r->interface[id].queue[q].discard = true;
+			r->interface[id].queue[q].endless = n;
+		}
+	for (unsigned w = 0; w < 2; w++)
+		cr_assert_eq(mr_worker_start(r->worker[w], -1, &e), 0, "%s", e.text);
+	for (int i = 0; i < 20; i++)
+		rig_reload(r, i & 1 ? open_wire : other);
+	while (!mr_worker_drained(r->worker[0]) || !mr_worker_drained(r->worker[1]))
+		;
+	for (unsigned w = 0; w < 2; w++)
+		mr_worker_stop(r->worker[w]);
+	cr_assert(rig_adds_up(r));
+	mr_sessions_usage(r->sh.sessions, &u);
+	mr_flows_usage(r->sh.flows, &f);
+	uint64_t live = 0, half_open = 0;
+	for (uint32_t idx = 0; (idx = mr_sessions_next(r->sh.sessions, idx + 1)) != 0; live++)
+		half_open += mr_session_half_open(mr_session_at(r->sh.sessions, idx));
+	cr_assert_gt(u.evicted, 1000);
+	cr_assert_eq(u.live, live);
+	cr_assert_leq(live, 256);
+	cr_assert_eq(f.live4, 2 * live);
+	cr_assert_eq(u.half_open, half_open);
+	cr_assert_eq(u.created, u.live + u.expired + u.ended + u.evicted);
+	rig_destroy(r);
+}
+
 /* While a batch is being decided, somebody else is first with one of its flows. */
 static struct mr_stage_type busy;
 static const struct mr_stage_type *quiet;
