@@ -69,7 +69,7 @@ class Machine:
     def argv(self, console):
         argv = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config",
                 "-display", "none", "-no-reboot", "-kernel", self.kernel.image, "-initrd", self.archive, "-append",
-                "console=ttyS0 panic=-1 oops=panic quiet loglevel=5 net.ifnames=0 mitigations=off random.trust_cpu=on rdinit=/init -- "
+                "console=ttyS0 panic=-1 oops=panic quiet loglevel=5 rcupdate.rcu_expedited=1 net.ifnames=0 mitigations=off random.trust_cpu=on rdinit=/init -- "
                 + " ".join([self.suite] + self.arguments),
                 "-device", "virtio-rng-pci", "-qmp", "unix:%s,server=on,wait=off" % self.path("qmp")]
         argv += console
