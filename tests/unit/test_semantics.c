@@ -82,7 +82,7 @@ static struct rule random_rule(void)
 	r.flags_mask = 1u << rnd(5);
 	r.flags_set = chance(50) ? r.flags_mask : 0;
 	if (!r.dport.given && !r.sport.given && chance(15)) {
-		r.icmp_type = chance(50) ? 8 : 3;
+		r.icmp_type = (int[]){ 8, 8, 3, 14 }[rnd(4)];
 		r.icmp_code = chance(50) ? (int)rnd(2) : -1;
 	}
 	r.ethertype = chance(15) ? (chance(50) ? 4 : 6) : 0;
@@ -186,9 +186,9 @@ static void random_packet(struct mr_explain_packet *p, unsigned number, bool fro
 	p->dscp = rnd(4);
 	p->ttl = 1 + rnd(3);
 	if (p->proto == 1) {
-		p->icmp_type = chance(70) ? (chance(50) ? 8 : 0) : 3;
+		p->icmp_type = (uint8_t[]){ 8, 8, 0, 14, 3 }[rnd(5)];
 		p->icmp_code = rnd(2);
-		p->icmp_id = 7 + rnd(2); /* 8 is also the type of a request */
+		p->icmp_id = (uint16_t[]){ 7, 8, 13 }[rnd(3)]; /* 8 and 13 are also types of requests */
 	} else if (p->proto == 58) {
 		p->icmp_type = chance(50) ? 128 : 3;
 		p->icmp_id = 1;
