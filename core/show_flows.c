@@ -373,8 +373,9 @@ static int list_flow(
 		mr_show_text(mr_stats_ingress_interface(rt->sh.stats, pair)), "pipeline",
 		mr_show_text(mr_stats_ingress_pipeline(rt->sh.stats, pair)), "age_ms",
 		(json_int_t)(uint32_t)(l->now - ss->created_ms), "remaining_ms",
-		(json_int_t)mr_session_remaining_ms(rt->sh.sessions, idx, l->now), "one_way", (int)ss->one_way,
-		"forward", side_json(rt, idx, ss, MR_FORWARD, fw, l->now), "reply",
+		(json_int_t)mr_session_remaining_ms(rt->sh.sessions, idx, l->now), "one_way",
+		(int)__atomic_load_n(&ss->one_way, __ATOMIC_RELAXED), "forward",
+		side_json(rt, idx, ss, MR_FORWARD, fw, l->now), "reply",
 		side_json(rt, idx, ss, MR_REPLY, &side[MR_REPLY], l->now));
 	int err = !o || !more || put_ports(o, ss, fw) || json_object_update(o, more);
 	json_decref(more);
