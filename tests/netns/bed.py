@@ -52,7 +52,7 @@ class Tap:
         self.failed += not good
         print("%s %d - %s" % ("ok" if good else "not ok", self.cnt, name), flush=True)
         if not good and detail != "":
-            print("\n".join("# " + l for l in str(detail)[:4000].splitlines()), flush=True)
+            print("\n".join("# " + l for l in str(detail)[:9000].splitlines()), flush=True)
         return good
 
     def same(self, got, want, name):

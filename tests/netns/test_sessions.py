@@ -106,10 +106,11 @@ def test_full(tap, bed, ends):
         opened = sum(ends.both(n) for n in range(100, 144))
         d = w.settle(bed, m)
         tap.same((opened, d["flows"]["live_cnt"]), (44, 64), "a table of 64 holds 64 established conversations")
+        refused = d["flows"]["refused_full_cnt"]
         # docs/semantics.md: what needs no memory of its flow goes on without a session
         tap.ok(ends.question(5000), "one more is decided packet by packet")
         d = w.account(tap, bed, m, "full")
-        tap.same((d["flows"]["refused_full_cnt"], d["flows"]["live_cnt"], flows(bed, m, "--port", "5000")), (1, 64, []), "without a session, which is counted")
+        tap.same((d["flows"]["refused_full_cnt"] - refused, d["flows"]["live_cnt"], flows(bed, m, "--port", "5000")), (1, 64, []), "without a session, which is counted")
         tap.ok(all(ends.both(n) for n in list(range(1, 21)) + list(range(100, 144))), "all 64 go on")
         gre = w.packet(SRC, DST, 47, bytes(20))
         tap.ok(ends.out(gre), "a stateless pipeline goes on forwarding")
@@ -118,10 +119,30 @@ def test_full(tap, bed, ends):
         tap.same(m.stop(), 0, "ends with 0")
 
 
+def test_churn(tap, bed, ends):
+    """Sessions come and go faster than anybody can look at them; looking and deleting harm nobody."""
+    text = w.plain(top="workers: { count: 2 }\nflows: { capacity: 64, half_open: 32, timeouts: { udp_unreplied: 20ms, udp: 1h } }")
+    with bed.millrace("r", bed.file("churn.yaml", text)) as m:
+        tap.ok(all(ends.both(n) for n in range(1, 5)), "four conversations")
+        stream = w.Stream(ends.client, ends.server, flows=5000)
+        looks, shown = 0, 0
+        while looks < 25 or stream.sent < 2000:
+            shown += len(flows(bed, m))
+            bed.ask(m, "explain", "--in", "lan", "udp 10.9.0.1:%d to 10.9.0.2:9" % (7000 + stream.sent))
+            bed.ask(m, "flows", "delete", "--port", str(7000 + stream.sent))
+            looks += 1
+        tap.ok(shown > 4 * looks, "they are seen while they live", (shown, looks))
+        tap.same(stream.stop(), [], "of %d packets of as many flows none is lost" % stream.sent)
+        tap.ok(w.wait_for(lambda: len(flows(bed, m)) == 4), "and the conversations are left")
+        w.account(tap, bed, m, "churn")
+        u = w.show(bed, m)["flows"]
+        tap.same(u["created_cnt"] - u["expired_cnt"] - u["ended_cnt"] - u["evicted_cnt"], u["live_cnt"], "made = ended + live")
+
+
 def test(tap, bed):
     w.wire(bed)
     ends = Ends(w.Port(bed, "c", "c0"), w.Port(bed, "s", "s0"))
-    for part in (test_tcp, test_timeouts, test_full):
+    for part in (test_tcp, test_timeouts, test_full, test_churn):
         part(tap, bed, ends)
 
 

@@ -357,7 +357,11 @@ def main(fn, word, *args):
     tap = Tap()
     try:
         with Bed(word) as bed:
-            fn(tap, bed, *args)
+            try:
+                fn(tap, bed, *args)
+            except Failed as e:
+                # a program that died has said why
+                raise Failed("\n".join([str(e)] + ["%s: %s" % (c.name, c.text()[-3000:]) for c in bed.children if c.child.poll()])) from e
     except Failed as e:
         tap.ok(False, "the test went to its end", e)
     return tap.done()
