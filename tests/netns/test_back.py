@@ -4,6 +4,7 @@
 import wire as w
 
 CONFIG = """version: 1
+%s
 memory: { huge_pages: never }
 flows: { capacity: 1k }
 interfaces:
@@ -35,9 +36,11 @@ def test(tap, bed):
     bed.run("r", "ethtool -K lan gro off")
     port = w.Port(bed, "c", "c0")
     for mode in ("copy", "generic"):
-        for state in ("", ", state: none"):
-            name = mode + state
-            with bed.millrace("r", bed.file("back.yaml", CONFIG % (mode, state))) as m:
+        for state, workers in (("", ""), (", state: none", ""), ("", "workers: { idle: spin }"), ("", "workers: { idle: poll, cores: 0 }")):
+            name = mode + state + ", " * bool(workers) + workers
+            if workers and mode == "generic":
+                continue  # how a worker waits has nothing to do with the mode
+            with bed.millrace("r", bed.file("back.yaml", CONFIG % (workers, mode, state))) as m:
                 sent = list(frames()) * 3
                 for f in sent:
                     port.send(f)

@@ -100,6 +100,19 @@ def replay(tap, folder, name, order, magic):
         tap.ok(True, name + ": each flow in the order it had")
 
 
+def memory_loop(tap, folder):
+    """Frames from memory, several times over, into a capture."""
+    frames = [f for _, f in traffic()][:100]
+    write_pcap(os.path.join(folder, "in.pcap"), frames)
+    with open(os.path.join(folder, "memory.yaml"), "w") as f:
+        f.write("version: 1\nmemory: { huge_pages: never }\ninterfaces:\n  from: { memory: { file: in.pcap, repeat: 5 } }\n  to: { pcap: other.pcap, out: loop.pcap }\n"
+                "pipelines:\n  p: { from: [ from ], match: all, to: to }\n")
+    done = as_nobody(folder, "--name", "replay-%d" % os.getpid(), "run", "memory.yaml")
+    tap.ok(done.returncode == 0, "memory loop: ends with 0", done.stdout.decode())
+    out = read_pcap(os.path.join(folder, "loop.pcap"))
+    tap.same((len(out), sorted(out) == sorted(frames * 5)), (500, True), "memory loop: every frame five times")
+
+
 def test(tap):
     with tempfile.TemporaryDirectory(prefix="mr-replay-") as folder:
         os.chmod(folder, 0o777)
@@ -108,6 +121,7 @@ def test(tap):
                 if os.path.exists(os.path.join(folder, f)):
                     os.unlink(os.path.join(folder, f))
             replay(tap, folder, name, order, magic)
+        memory_loop(tap, folder)
         # check too, and what is wrong with files
         tap.same(as_nobody(folder, "check", "replay.yaml").returncode, 0, "check needs no root either")
         for name, change, words in (("no capture", lambda p: os.unlink(p), "in.pcap"), ("an empty file", lambda p: open(p, "w").close(), "in.pcap"),
