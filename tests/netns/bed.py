@@ -12,6 +12,7 @@ the Python tests, the demo and the benches; lib.sh is the same for shell tests.
 """
 import atexit
 import ctypes
+import glob
 import json
 import os
 import signal
@@ -160,6 +161,9 @@ class Bed:
             if any(mark in child.text() for mark in SANITIZER_REPORTS):
                 reports.append("%s:\n%s" % (child.name, child.text()[-8000:]))
         self.children = []
+        # one that was killed leaves its socket's file
+        for path in glob.glob("/run/millrace/%s-*.sock" % self.prefix):
+            os.unlink(path)
         self.clear()
         if self.dir:
             subprocess.run(["rm", "-rf", self.dir])
