@@ -227,8 +227,10 @@ static int refresh_plan(struct mr_runtime *rt, struct mr_error *e)
 	if (err)
 		return err;
 	err = mr_runtime_publish(rt, plan, e);
-	if (err)
+	if (err) {
+		mr_runtime_abandon(rt, plan, true);
 		return err;
+	}
 	mr_plan_free_shell(old);
 	return 0;
 }

@@ -78,6 +78,9 @@ struct mr_plan {
 	struct mr_plan_stage stage[MR_PLAN_STAGES];
 	struct mr_effects *effects;
 	struct mr_nexthops *nexthops; /* borrowed from the runtime */
+	/* A plan a worker was too late for (core/runtime.h): the next of those, and whether another owns its contents. */
+	struct mr_plan *abandoned_next;
+	bool abandoned_shell;
 };
 
 /* What control knows of the interfaces while it makes a plan. */

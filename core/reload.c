@@ -220,6 +220,7 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 		 * used up.  The next reload closes what it opened. */
 		rt->serial++;
 		steer_all(rt, old, &ignored);
+		mr_runtime_abandon(rt, plan, false);
 		return err;
 	}
 	rt->serial++;

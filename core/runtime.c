@@ -87,6 +87,24 @@ int mr_runtime_publish(struct mr_runtime *rt, struct mr_plan *plan, struct mr_er
 	return mr_error_set(e, err, "a worker did not take up the new plan within %u ms", PUBLISH_TIMEOUT_MS);
 }
 
+void mr_runtime_abandon(struct mr_runtime *rt, struct mr_plan *plan, bool shell)
+{
+	plan->abandoned_shell = shell;
+	plan->abandoned_next = rt->abandoned;
+	rt->abandoned = plan;
+}
+
+static void end_abandoned(struct mr_runtime *rt)
+{
+	for (struct mr_plan *p = rt->abandoned, *next; p; p = next) {
+		next = p->abandoned_next;
+		if (p->abandoned_shell)
+			mr_plan_free_shell(p);
+		else
+			mr_plan_destroy(p);
+	}
+}
+
 /* A session ended: the stages it went through give back what they held for it. */
 static void session_expired(void *ctx, uint32_t idx, struct mr_session *session)
 {
@@ -386,6 +404,7 @@ void mr_runtime_destroy(struct mr_runtime *rt)
 	mr_control_destroy(rt->control);
 	mr_links_close(rt->links);
 	mr_sessions_destroy(sh->sessions);
+	end_abandoned(rt);
 	mr_plan_destroy(mr_runtime_plan(rt));
 	mr_handoff_destroy(sh->handoff);
 	mr_nexthops_destroy(sh->nexthops);

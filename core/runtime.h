@@ -58,9 +58,10 @@ struct mr_runtime {
 	struct mr_runtime_interface interface[MR_MAX_INTERFACES + 1]; /* by id */
 	struct mr_runtime_removed removed[MR_MAX_INTERFACES];         /* the oldest first */
 	uint64_t shim_cookie;
-	uint64_t started_ns; /* CLOCK_MONOTONIC */
-	uint64_t serial;     /* generations so far */
-	time_t loaded_at;    /* wall clock of the last load, for show */
+	uint64_t started_ns;       /* CLOCK_MONOTONIC */
+	uint64_t serial;           /* generations so far */
+	time_t loaded_at;          /* wall clock of the last load, for show */
+	struct mr_plan *abandoned; /* plans given up; ended with the workers */
 	struct mr_control *control;
 	struct mr_links *links;
 	int signal_fd, timer_fd, epoll_fd;
@@ -89,6 +90,8 @@ int mr_runtime_check(const char *path, bool json, FILE *out, struct mr_error *e)
  * in force again, but a worker may look at `plan` and its interfaces whenever it goes on: they stay.
  */
 int mr_runtime_publish(struct mr_runtime *rt, struct mr_plan *plan, struct mr_error *e);
+/* Keeps a plan that publish gave up until the workers are gone.  shell: as mr_plan_free_shell() ends it. */
+void mr_runtime_abandon(struct mr_runtime *rt, struct mr_plan *plan, bool shell);
 void mr_runtime_log(struct mr_runtime *rt, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 uint64_t mr_runtime_now_ms(void); /* CLOCK_MONOTONIC */
 /* What a configuration needs of the frame pool when it does not say: rings of all queues, and half again. */
