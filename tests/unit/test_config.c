@@ -9,16 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SLOWED_DOWN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SLOWED_DOWN 1
-#endif
-#endif
 
 static void enter_fixtures(void)
 {
@@ -315,18 +306,12 @@ Test(config, a_million_prefixes)
 	}
 	fclose(f);
 	snprintf(text, sizeof(text), "version: 1\ninterfaces: {}\nsets: { big: { type: prefix, file: %s } }\n", path);
-	clock_t begin = clock();
 	struct mr_config *c = good_text(text);
-	double seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
 	unlink(path);
 	cr_assert_eq(c->sets[0].prefixes.cnt, 1000000);
 	for (uint32_t i = 1; i < 1000000; i++)
 		cr_assert_lt(
 			mr_value_prefix_compare(&c->sets[0].prefixes.items[i - 1], &c->sets[0].prefixes.items[i]), 0);
-#ifndef SLOWED_DOWN
-	cr_expect_lt(seconds, 2.0, "took %.2f s of CPU", seconds);
-#endif
-	(void)seconds;
 	mr_config_free(c);
 }
 
