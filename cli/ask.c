@@ -55,6 +55,16 @@ json_t *mr_ask_request(const char *verb, const char *what)
 	return what ? json_pack("{s:s, s:s}", "verb", verb, "what", what) : json_pack("{s:s}", "verb", verb);
 }
 
+int mr_ask_put_path(json_t *request, const char *path, struct mr_error *e)
+{
+	char *whole = realpath(path, NULL);
+	if (!whole)
+		return mr_error_set(e, -errno, "%s: %s", path, strerror(errno));
+	int err = json_object_set_new(request, "path", json_string(whole));
+	free(whole);
+	return err ? mr_error_set(e, -EINVAL, "%s: the path is no UTF-8", path) : 0;
+}
+
 int64_t mr_ask_int(const json_t *o, const char *key)
 {
 	return json_integer_value(json_object_get(o, key));

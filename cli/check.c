@@ -3,7 +3,6 @@
 #include "core/runtime.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,14 +38,10 @@ static int check_diff(const struct mr_cli *c)
 {
 	struct mr_error e = { "" };
 	json_t *request = mr_ask_request("diff", NULL), *answer = NULL;
-	char *path = realpath(c->arg[0], NULL);
-	if (!path || json_object_set_new(request, "path", json_string(path))) {
-		mr_error_set(&e, -errno, "%s: %s", c->arg[0], path ? "the path is no UTF-8" : strerror(errno));
-		free(path);
+	if (mr_ask_put_path(request, c->arg[0], &e)) {
 		json_decref(request);
 		return mr_ask_fail(MR_EXIT_MISUSE, &e);
 	}
-	free(path);
 	int code = mr_ask_instance(c, request, DIFF_TIMEOUT_MS, &answer);
 	if (code)
 		return code;

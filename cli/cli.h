@@ -104,6 +104,8 @@ int mr_ask_instance(const struct mr_cli *c, json_t *request, unsigned timeout_ms
 int mr_ask_write_json(const json_t *answer);
 /* {"verb": VERB} with `what` when it is not NULL. */
 json_t *mr_ask_request(const char *verb, const char *what);
+/* Puts the whole path of a file into the request: the instance has another working folder.  -ENOENT ..., -EINVAL with the sentence. */
+int mr_ask_put_path(json_t *request, const char *path, struct mr_error *e);
 /* A number or string of an object; 0 and "" when there is none. */
 int64_t mr_ask_int(const json_t *o, const char *key);
 const char *mr_ask_text(const json_t *o, const char *key);
