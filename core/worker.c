@@ -15,7 +15,7 @@
 #define TCP_SYN      0x02
 #define TCP_RST      0x04
 #define TCP_ACK      0x10
-#define PARSE_AHEAD  4  /* frames whose headers are asked for before they are read */
+#define PARSE_AHEAD  12 /* frames whose headers are asked for before they are read */
 #define SWEEP_MS_MAX 16 /* a worker that slept long sweeps no more than this at once */
 
 /* ---- hits ----------------------------------------------------------------------------------------------------- */
