@@ -69,7 +69,7 @@ class Kernel:
 
 def apt(folder, suites):
     """Options that make apt look into these suites of the machine's mirror, with everything it writes inside folder."""
-    site, security = "http://deb.debian.org/debian", "http://deb.debian.org/debian-security"
+    site = security = None
     try:
         rows = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(SUITE)", "Created-By: Packages"],
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout.decode().split("\n")
@@ -78,12 +78,16 @@ def apt(folder, suites):
     for uri, origin, suite in (r.split() for r in rows if len(r.split()) == 3):
         if origin == "Debian":
             site, security = (site, uri.rstrip("/")) if "security" in suite else (uri.rstrip("/"), security)
+    if not site:
+        raise Unavailable("apt knows no archive of Debian here (no source, or `apt-get update` never ran)")
     keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
     if not os.path.exists(keys):
         raise Unavailable("no keys of the Debian archive here (package debian-archive-keyring)")
     sources = os.path.join(folder, "sources.list")
     with open(sources, "w") as f:
         for s in suites:
+            if "security" in s and not security:
+                continue
             f.write("deb [arch=amd64 signed-by=%s] %s %s main\n" % (keys, security if "security" in s else site, s))
     for d in ("lists/partial", "cache/archives/partial"):
         os.makedirs(os.path.join(folder, d), exist_ok=True)
