@@ -37,6 +37,7 @@ static void program_name(uint32_t id, char *name, size_t bytes)
 int mr_attach_check_free(const struct mr_device *d, struct mr_error *e)
 {
 	LIBBPF_OPTS(bpf_xdp_query_opts, q);
+	struct mr_steer_owner owner;
 	char name[32];
 	uint32_t id;
 	int err = bpf_xdp_query((int)d->ifindex, 0, &q);
@@ -47,6 +48,12 @@ int mr_attach_check_free(const struct mr_device *d, struct mr_error *e)
 	id = q.drv_prog_id ? q.drv_prog_id : q.skb_prog_id ? q.skb_prog_id : q.hw_prog_id ? q.hw_prog_id : q.prog_id;
 	if (!id)
 		return 0;
+	if (mr_dispatch_owner(id, &owner))
+		return mr_error_set(e, -EBUSY,
+			"%s is in use by the running instance '%s' (its XDP program has id %u): end that one first; "
+			"what "
+			"a reload of it would change says `millrace --name %s check FILE --diff`",
+			d->name, owner.instance, id, owner.instance);
 	program_name(id, name, sizeof(name));
 	if (!strcmp(name, "xdp_dispatcher"))
 		return mr_error_set(e, -EBUSY,

@@ -282,19 +282,34 @@ static bool owner_of_map(uint32_t map_id, struct mr_steer_owner *out)
 	return found;
 }
 
-static bool owner_of(const struct xdp_program *p, struct mr_steer_owner *out)
+static bool owner_of_fd(int prog_fd, struct mr_steer_owner *out)
 {
 	uint32_t map[32] = { 0 };
 	struct bpf_prog_info info = { .nr_map_ids = 32, .map_ids = (uintptr_t)map };
 	uint32_t len = sizeof(info);
 
-	if (strncmp(xdp_program__name(p), PROGRAM, strlen(PROGRAM)) ||
-		bpf_obj_get_info_by_fd(xdp_program__fd(p), &info, &len))
+	if (bpf_obj_get_info_by_fd(prog_fd, &info, &len))
 		return false;
 	for (uint32_t i = 0; i < info.nr_map_ids && i < 32; i++)
 		if (owner_of_map(map[i], out))
 			return true;
 	return false;
+}
+
+static bool owner_of(const struct xdp_program *p, struct mr_steer_owner *out)
+{
+	return !strncmp(xdp_program__name(p), PROGRAM, strlen(PROGRAM)) && owner_of_fd(xdp_program__fd(p), out);
+}
+
+bool mr_dispatch_owner(uint32_t prog_id, struct mr_steer_owner *out)
+{
+	int fd = bpf_prog_get_fd_by_id(prog_id);
+	bool found = fd >= 0 && owner_of_fd(fd, out);
+
+	if (fd >= 0)
+		close(fd);
+	out->instance[found ? sizeof(out->instance) - 1 : 0] = 0;
+	return found;
 }
 
 /* Numbers of this instance's programs in the device's dispatcher; -EBUSY when one is of this process. */

@@ -18,6 +18,8 @@
 #include "core/error.h"
 #include "kern/steer.h"
 
+#include <stdbool.h>
+
 struct bpf_object;
 struct xdp_program;
 
@@ -37,6 +39,9 @@ int mr_dispatch_attach(const char *device, uint32_t ifindex, struct bpf_object *
 /* Takes our program out of the dispatcher, which goes when it was the last; also when the device is gone.  NULL allowed.
  * Threads: control. */
 void mr_dispatch_detach(struct xdp_program *p, uint32_t ifindex);
+
+/* Whether the program of this number is a steering program, and whose: also of one that is on its device alone.  Threads: any. */
+bool mr_dispatch_owner(uint32_t prog_id, struct mr_steer_owner *out);
 
 /* Takes out what an earlier process of this instance left: how many programs, or -errno with the sentence.  -EBUSY: the
  * program belongs to this very process (its mark).  Threads: control. */

@@ -122,7 +122,8 @@ int mr_reload_check(struct mr_runtime *rt, const struct mr_config *c, struct mr_
 		const char *key = ci ? interface_difference(&ri->config, ci) : NULL;
 		if (key)
 			return mr_config_error(c, e, ci->at, ri->name,
-				"changing %s of a running interface needs a restart (or give the interface a new name)",
+				"changing %s of a running interface needs a restart, or two reloads: one without the "
+				"interface, one with it again",
 				key);
 	}
 	return 0;

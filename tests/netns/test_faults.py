@@ -204,7 +204,7 @@ def test_others(tap, bed, client, server):
         tap.ok(echoes(client, PROBE) and echoes(server, REPLY), "two instances work side by side")
         tap.same([bed.ask(m, "show")["instance"] for m in (first, second)], [name + "-1", name + "-2"], "each answers by its name")
         refused(tap, "control socket in use", attempt(bed, config, name + "-1"), name + "-1", "sock")
-        refused(tap, "device of another instance", attempt(bed, config, name + "-3"), "lan", "already has an XDP program, steer")
+        refused(tap, "device of another instance", attempt(bed, config, name + "-3"), "lan", "in use by the running instance '%s-1'" % name)
         tap.ok(echoes(client, PROBE) and echoes(server, REPLY), "which both of them do not notice")
         tap.same(first.stop(), 0, "one ends")
         tap.ok(echoes(server, REPLY), "the other goes on")
