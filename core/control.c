@@ -93,9 +93,10 @@ static char *dump(json_t *j)
 	return line;
 }
 
-static char *error_line(const char *sentence)
+static char *error_line(const char *sentence, bool misuse)
 {
-	char *line = dump(json_pack("{s:o}", "error", error_text(sentence[0] ? sentence : "it failed")));
+	char *line = dump(misuse ? json_pack("{s:o, s:b}", "error", error_text(sentence), "misuse", 1)
+				 : json_pack("{s:o}", "error", error_text(sentence[0] ? sentence : "it failed")));
 	return line ? line : strdup("{\"error\":\"out of memory\"}\n");
 }
 
@@ -106,19 +107,20 @@ char *mr_control_answer(mr_control_fn fn, void *ctx, const char *line, size_t by
 	json_t *request = json_loadb(line, bytes, JSON_REJECT_DUPLICATES, &je);
 	if (!request) {
 		mr_error_set(&e, -EINVAL, "the request is not JSON: %s", je.text);
-		return error_line(e.text);
+		return error_line(e.text, true);
 	}
 	json_t *answer = NULL;
 	const char *verb = json_string_value(json_object_get(request, "verb"));
-	if (!verb)
+	const bool misuse = !verb;
+	if (misuse)
 		mr_error_set(&e, -EINVAL, "a request is an object with a verb, like {\"verb\": \"show\"}");
 	else
 		answer = fn(ctx, verb, request, &e);
 	json_decref(request);
 	if (!answer)
-		return error_line(e.text);
+		return error_line(e.text, misuse);
 	char *text = dump(answer);
-	return text ? text : error_line("out of memory");
+	return text ? text : error_line("out of memory", false);
 }
 
 /* ---- clients --------------------------------------------------------------------------------------------------- */
@@ -159,7 +161,7 @@ static void queue_answer(struct mr_control *c, struct client *cl, char *text)
 	size_t n = text ? strlen(text) : 0;
 	if (text && c->out_bytes + n > OUTPUT_MAX_BYTES) {
 		free(text);
-		text = error_line("the answer is too long: ask for less, with filters or a smaller limit");
+		text = error_line("the answer is too long: ask for less, with filters or a smaller limit", true);
 		n = text ? strlen(text) : 0;
 	}
 	if (!text) {
@@ -237,7 +239,7 @@ static bool client_request(struct mr_control *c, struct client *cl)
 	if (line > REQUEST_MAX_BYTES) {
 		cl->in_bytes = 0;
 		cl->closing = true;
-		queue_answer(c, cl, error_line("the request is longer than 65536 bytes"));
+		queue_answer(c, cl, error_line("the request is longer than 65536 bytes", true));
 		return true;
 	}
 	if (!nl && !(cl->eof && line))

@@ -191,6 +191,8 @@ Test(control, garbage_gets_a_sentence_and_the_connection_goes_on)
 		json_t *j = json_loads(buf, 0, NULL);
 		cr_assert_not_null(j, "%s", buf);
 		cr_assert_gt(json_string_length(json_object_get(j, "error")), 0);
+		if (!strstr(bad[i], "{\"verb\":\"") || strstr(bad[i], "trailing"))
+			cr_assert(json_is_true(json_object_get(j, "misuse")), "%s: %s", bad[i], buf);
 		json_decref(j);
 	}
 	char nul[] = "{\"verb\":\0\"a\"}\n";
