@@ -359,13 +359,13 @@ struct entries {
 };
 
 static int add_entry(struct mr_plan *plan, struct entries *all, const struct mr_plan_interface *pi,
-	const struct mr_config_match *match, unsigned number, bool except, struct mr_error *e)
+	const struct mr_plan_pipeline *p, const struct mr_config_match *match, bool except, struct mr_error *e)
 {
 	if (all->cnt == MR_STEER_ENTRIES)
-		return mr_error_set(e, -E2BIG,
-			"%s: interfaces.%s: its pipelines have more than %u match and except entries",
-			plan->config->path, pi->name, MR_STEER_ENTRIES);
-	all->entry[all->cnt++] = (struct mr_steer_entry){ .match = match, .pipeline = number, .except = except };
+		return mr_config_error(plan->config, e, p->config->at, p->name,
+			"with it interface '%s' has more than %u match and except entries", pi->name, MR_STEER_ENTRIES);
+	all->entry[all->cnt++] =
+		(struct mr_steer_entry){ .match = match, .pipeline = pi->pipeline_cnt, .except = except };
 	return 0;
 }
 
@@ -373,16 +373,15 @@ static int steer_pipeline(struct mr_plan *plan, struct mr_plan_interface *pi, co
 	const struct mr_match_sink *sink, struct entries *all, struct mr_error *e)
 {
 	const struct mr_config_pipeline *cp = p->config;
-	unsigned number = pi->pipeline_cnt;
 	int err = 0;
 	for (uint32_t k = 0; !err && k < cp->except_cnt; k++)
-		err = add_entry(plan, all, pi, &cp->except[k], number, true, e);
+		err = add_entry(plan, all, pi, p, &cp->except[k], true, e);
 	if (!err && cp->match_kind == MR_MATCH_ALL)
-		err = add_entry(plan, all, pi, NULL, number, false, e);
+		err = add_entry(plan, all, pi, p, NULL, false, e);
 	for (uint32_t k = 0; !err && cp->match_kind == MR_MATCH_LIST && k < cp->match_cnt; k++)
-		err = add_entry(plan, all, pi, &cp->match[k], number, false, e);
+		err = add_entry(plan, all, pi, p, &cp->match[k], false, e);
 	for (uint32_t k = 0; !err && cp->match_kind == MR_MATCH_AUTO && k < sink->cnt; k++)
-		err = add_entry(plan, all, pi, &sink->match[k], number, false, e);
+		err = add_entry(plan, all, pi, p, &sink->match[k], false, e);
 	return err;
 }
 

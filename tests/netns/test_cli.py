@@ -94,7 +94,7 @@ def reload(bed, cli, tap):
     tap.same(d["verdict"], "drop", "the good file is in force, the bad one changed nothing")
 
 
-def misuse(cli):
+def misuse(bed, cli):
     cli.refused(2, "did you mean 'show'", "shwo")
     cli.refused(2, "did you mean 'drops'", "show", "dorps")
     cli.refused(2, "did you mean --addr", "show", "flows", "--adr", "10.0.0.0/8")
@@ -106,6 +106,10 @@ def misuse(cli):
     cli.refused(2, "'tpc' is no protocol", "explain", "--in", "lan", "tpc 10.9.0.1 > 10.9.0.2")
     cli.refused(2, "No such file", "run", "/nonexistent.yaml")
     cli.refused(1, "no instance", "show", instance="nobody-is-called-this")
+    entries = ", ".join("{ dst: 10.0.%d.0/24 }" % n for n in range(256))
+    bed.file("many.yaml", "version: 1\ninterfaces: { x: { pcap: in.pcap } }\npipelines:\n  p: { from: [ x ], match: [ %s ], to: back }\n"
+             "  q: { from: [ x ], match: [ { dst: 10.1.0.0/16 } ], to: back }\n" % entries)
+    cli.refused(2, "many.yaml:5:", "check", os.path.join(bed.dir, "many.yaml"))
 
 
 def standard_files(bed, cli, tap):
@@ -155,7 +159,7 @@ def main():
             explain(cli, tap)
             top(cli, tap)
             reload(bed, cli, tap)
-            misuse(cli)
+            misuse(bed, cli)
             standard_files(bed, cli, tap)
             cli.refused(1, "another instance answers", "run", config)
             with socket.socket(socket.AF_UNIX) as s:
