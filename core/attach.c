@@ -34,6 +34,24 @@ static void program_name(uint32_t id, char *name, size_t bytes)
 		close(fd);
 }
 
+static uint32_t attached_id(const struct bpf_xdp_query_opts *q)
+{
+	return q->drv_prog_id    ? q->drv_prog_id
+		: q->skb_prog_id ? q->skb_prog_id
+		: q->hw_prog_id  ? q->hw_prog_id
+				 : q->prog_id;
+}
+
+bool mr_attach_holder(const struct mr_device *d, char *instance, size_t bytes)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, q);
+	struct mr_steer_owner owner;
+	if (bpf_xdp_query((int)d->ifindex, 0, &q) || !attached_id(&q) || !mr_dispatch_owner(attached_id(&q), &owner))
+		return false;
+	snprintf(instance, bytes, "%s", owner.instance);
+	return true;
+}
+
 int mr_attach_check_free(const struct mr_device *d, struct mr_error *e)
 {
 	LIBBPF_OPTS(bpf_xdp_query_opts, q);
@@ -45,7 +63,7 @@ int mr_attach_check_free(const struct mr_device *d, struct mr_error *e)
 	if (err)
 		return mr_error_set(e, err, "%s: the kernel does not tell which XDP program is attached: %s", d->name,
 			strerror(-err));
-	id = q.drv_prog_id ? q.drv_prog_id : q.skb_prog_id ? q.skb_prog_id : q.hw_prog_id ? q.hw_prog_id : q.prog_id;
+	id = attached_id(&q);
 	if (!id)
 		return 0;
 	if (mr_dispatch_owner(id, &owner))

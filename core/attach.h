@@ -15,6 +15,7 @@
 #include "core/device.h"
 #include "core/error.h"
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct bpf_object;
@@ -34,6 +35,9 @@ void mr_attach_init(struct mr_attach *a);
 
 /* 0 when no XDP program is on the device; -EBUSY with its name and number in the sentence.  Threads: any. */
 int mr_attach_check_free(const struct mr_device *d, struct mr_error *e);
+
+/* True and its name when the program on the device is that of a running instance of Millrace.  Threads: any. */
+bool mr_attach_holder(const struct mr_device *d, char *instance, size_t bytes);
 
 /* Takes what the device needs before sockets are bound: offloads off, promiscuous if asked.
  * -EOPNOTSUPP (an offload cannot be switched off), -EPERM.  Threads: control.  On failure release what was taken. */

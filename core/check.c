@@ -47,6 +47,14 @@ static json_t *interfaces_json(struct check *k)
 			json_object_set_new(o, "mtu_bytes", json_integer(info->mtu));
 			json_object_set_new(o, "device_queues", json_integer(info->device_queue_cnt));
 			json_object_set_new(o, "link", json_string(info->up ? "up" : "down"));
+			if (info->held_by[0]) {
+				json_object_set_new(o, "held_by", json_string(info->held_by));
+				warn(k,
+					"interfaces.%s: %s is in use by the running instance '%s': a reload of it "
+					"keeps "
+					"it, another run is refused",
+					c->name, c->device, info->held_by);
+			}
 			if (info->queue_cnt < info->device_queue_cnt)
 				warn(k,
 					"interfaces.%s: %u of %u queues have a socket; matched packets on the others "

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define COVER_MAX   256 /* prefixes of a list compared with another list */
+
 #define WHERE_BYTES 128
 
 /* "pipelines.in" + ".match" for mr_config_error() and mr_config_locate(). */
@@ -250,6 +252,71 @@ static int check_entries(const struct mr_config *c, const struct mr_config_pipel
 	return 0;
 }
 
+static bool prefix_covers(const struct mr_prefix *outer, const struct mr_prefix *inner)
+{
+	if (outer->family != inner->family || outer->len > inner->len)
+		return false;
+	unsigned bytes = outer->len / 8, bits = outer->len % 8;
+	uint8_t mask = (uint8_t)(0xff00 >> bits);
+	if (memcmp(outer->addr, inner->addr, bytes))
+		return false;
+	return !bits || !((outer->addr[bytes] ^ inner->addr[bytes]) & mask);
+}
+
+static bool prefixes_cover(const struct mr_prefix_list *outer, const struct mr_prefix_list *inner)
+{
+	if (!mr_list_given(outer))
+		return true;
+	if (!mr_list_given(inner) || inner->cnt > COVER_MAX || outer->cnt > COVER_MAX)
+		return false;
+	for (uint32_t i = 0; i < inner->cnt; i++) {
+		uint32_t k = 0;
+		while (k < outer->cnt && !prefix_covers(&outer->items[k], &inner->items[i]))
+			k++;
+		if (k == outer->cnt)
+			return false;
+	}
+	return true;
+}
+
+/* Lists are sorted and merged: one range covers another or none does. */
+static bool ranges_cover(const struct mr_range_list *outer, const struct mr_range_list *inner)
+{
+	if (!mr_list_given(outer))
+		return true;
+	if (!mr_list_given(inner))
+		return false;
+	for (uint32_t i = 0, k = 0; i < inner->cnt; i++) {
+		while (k < outer->cnt && outer->items[k].hi < inner->items[i].lo)
+			k++;
+		if (k == outer->cnt || outer->items[k].lo > inner->items[i].lo ||
+			outer->items[k].hi < inner->items[i].hi)
+			return false;
+	}
+	return true;
+}
+
+/* True when the one exception takes away all that the entry matches.  What several take together is not looked at. */
+static bool entry_covers(const struct mr_config_match *except, const struct mr_config_match *match)
+{
+	return prefixes_cover(&except->src, &match->src) && prefixes_cover(&except->dst, &match->dst) &&
+		ranges_cover(&except->proto, &match->proto) && ranges_cover(&except->sport, &match->sport) &&
+		ranges_cover(&except->dport, &match->dport) && ranges_cover(&except->ethertype, &match->ethertype) &&
+		ranges_cover(&except->vlan, &match->vlan) && except->icmp.cnt == 0;
+}
+
+static bool all_excepted(const struct mr_config_pipeline *p)
+{
+	for (uint32_t i = 0; i < p->match_cnt; i++) {
+		uint32_t k = 0;
+		while (k < p->except_cnt && !entry_covers(&p->except[k], &p->match[i]))
+			k++;
+		if (k == p->except_cnt)
+			return false;
+	}
+	return p->match_cnt > 0;
+}
+
 static int check_match(const struct mr_config *c, struct mr_config_pipeline *p, struct mr_error *e)
 {
 	struct where w = where_of("pipelines", p->name, "match");
@@ -266,6 +333,9 @@ static int check_match(const struct mr_config *c, struct mr_config_pipeline *p, 
 	if (p->match_kind == MR_MATCH_LIST && p->match_cnt == 0)
 		return mr_config_error(c, e, at, w.text, "%s matches nothing (want all, auto, or a list of entries)",
 			given ? "a list that names only empty sets" : "an empty list");
+	if (p->match_kind == MR_MATCH_LIST && all_excepted(p))
+		return mr_config_error(c, e, at, w.text,
+			"matches nothing, because 'except' takes away all of it (want an entry that is not excepted)");
 	return 0;
 }
 

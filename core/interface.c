@@ -143,7 +143,7 @@ int mr_interface_check(
 
 	if (info.kind == MR_INTERFACE_XSK) {
 		err = device_check(c, frame_bytes, &d, queue, &cnt, e);
-		if (err)
+		if (err && (err != -EBUSY || !mr_attach_holder(&d, info.held_by, sizeof(info.held_by))))
 			return err;
 		info_of_device(&info, &d);
 		info.mode = (enum mr_mode)c->mode; /* what will be got shows when it is bound */

@@ -35,6 +35,7 @@ struct mr_interface_info {
 	uint16_t device_queue_cnt; /* rx queues the device has */
 	int numa_node;
 	bool up;          /* operational state, as last told */
+	char held_by[64]; /* mr_interface_check(): the running instance that has the device; "" = none */
 	char notice[160]; /* what opening it found and put in order, for the log; "" = nothing */
 };
 
@@ -77,7 +78,8 @@ void mr_interface_poll(struct mr_interface *i);
 /* True once the device is gone: deleted, away in another namespace (even when it came back), or its sockets say ENXIO. */
 bool mr_interface_gone(const struct mr_interface *i);
 
-/* Checks what mr_interface_open() would check, touching nothing, for `millrace check`. */
+/* Checks what mr_interface_open() would check, touching nothing, for `millrace check`.  A device that a running instance of Millrace
+ * has is no error here: held_by names it, and open refuses. */
 int mr_interface_check(
 	const struct mr_config_interface *c, uint32_t frame_bytes, struct mr_interface_info *out, struct mr_error *e);
 

@@ -95,6 +95,18 @@ unsigned mr_plan_interface_id(const struct mr_plan *plan, const char *name)
 	return 0;
 }
 
+/* "kind.name", for sentences. */
+struct place {
+	char text[160];
+};
+
+static struct place place_of(const char *kind, const char *name)
+{
+	struct place p;
+	snprintf(p.text, sizeof(p.text), "%s.%.120s", kind, name);
+	return p;
+}
+
 static unsigned interface_id(void *ctx, const char *name)
 {
 	return mr_plan_interface_id(ctx, name);
@@ -177,7 +189,7 @@ static int place_session_bytes(
 				s->session_offset = offset;
 				return 0;
 			}
-	return mr_config_error(plan->config, e, s->config->at, s->name,
+	return mr_config_error(plan->config, e, s->config->at, place_of("stages", s->name).text,
 		"the stages that share a pipeline with it leave no room for its %u bytes in a session (%u in all)",
 		s->type->session_bytes, MR_SESSION_PRIVATE_BYTES);
 }
@@ -279,7 +291,7 @@ static int number_zones(struct mr_plan *plan, struct mr_error *e)
 		for (uint32_t k = 0; k < i; k++)
 			if (zone_number(c->interfaces[k].zone) == zone_number(ci->zone) && ci->zone &&
 				c->interfaces[k].zone && strcmp(c->interfaces[k].zone, ci->zone))
-				return mr_config_error(c, e, ci->at, ci->name,
+				return mr_config_error(c, e, ci->at, place_of("interfaces", ci->name).text,
 					"zones '%s' and '%s' have names of the same number; rename one", ci->zone,
 					c->interfaces[k].zone);
 	}
@@ -299,8 +311,9 @@ static int make_pipelines(struct mr_plan *plan, const struct mr_plan_env *env, s
 			.name = cp->name, .to_kind = cp->to_kind, .state = cp->state, .config = cp
 		};
 		if (cp->stages.cnt > MR_PIPELINE_STAGES)
-			return mr_config_error(c, e, cp->stages.at[MR_PIPELINE_STAGES], cp->name,
-				"more than %u stages in a pipeline", MR_PIPELINE_STAGES);
+			return mr_config_error(c, e, cp->stages.at[MR_PIPELINE_STAGES],
+				place_of("pipelines", cp->name).text, "more than %u stages in a pipeline",
+				MR_PIPELINE_STAGES);
 		for (uint32_t k = 0; k < cp->stages.cnt; k++)
 			p->stage[p->stage_cnt++] = stage_named(plan, cp->stages.items[k]) - plan->stage;
 		switch (cp->to_kind) {
@@ -315,12 +328,13 @@ static int make_pipelines(struct mr_plan *plan, const struct mr_plan_env *env, s
 			p->nexthop = MR_NEXTHOP_KERNEL;
 			break;
 		default:
-			return mr_config_error(c, e, cp->to_at, cp->name, "this version does not route");
+			return mr_config_error(
+				c, e, cp->to_at, place_of("pipelines", cp->name).text, "this version does not route");
 		}
 		for (uint32_t k = 0; cp->to_kind == MR_TO_KERNEL && k < cp->from.cnt; k++) {
 			unsigned id = mr_plan_interface_id(plan, cp->from.items[k]);
 			if (id && env->device[id].is_file)
-				return mr_config_error(c, e, cp->to_at, cp->name,
+				return mr_config_error(c, e, cp->to_at, place_of("pipelines", cp->name).text,
 					"'kernel' needs a device, and interface '%s' is a file", cp->from.items[k]);
 		}
 	}
@@ -338,7 +352,7 @@ static int auto_match(
 				p->name, s->name, strerror(-err));
 	}
 	if (!sink->cnt)
-		return mr_config_error(plan->config, e, p->config->at, p->name,
+		return mr_config_error(plan->config, e, p->config->at, place_of("pipelines", p->name).text,
 			"'match: auto' matches nothing, because none of its stages says what it needs; write 'match: "
 			"all' "
 			"or a list");
@@ -362,7 +376,7 @@ static int add_entry(struct mr_plan *plan, struct entries *all, const struct mr_
 	const struct mr_plan_pipeline *p, const struct mr_config_match *match, bool except, struct mr_error *e)
 {
 	if (all->cnt == MR_STEER_ENTRIES)
-		return mr_config_error(plan->config, e, p->config->at, p->name,
+		return mr_config_error(plan->config, e, p->config->at, place_of("pipelines", p->name).text,
 			"with it interface '%s' has more than %u match and except entries", pi->name, MR_STEER_ENTRIES);
 	all->entry[all->cnt++] =
 		(struct mr_steer_entry){ .match = match, .pipeline = pi->pipeline_cnt, .except = except };

@@ -53,6 +53,17 @@ int mr_reload_read(const char *path, struct mr_config **out, struct mr_error *e)
 	return 0;
 }
 
+struct place {
+	char text[160];
+};
+
+static struct place place_of(const struct mr_config_interface *i)
+{
+	struct place p;
+	snprintf(p.text, sizeof(p.text), "interfaces.%.120s", i->name);
+	return p;
+}
+
 int mr_reload_place(const struct mr_config *c, const struct mr_config_interface *i, int err, struct mr_error *e)
 {
 	struct mr_error why = *e;
@@ -121,7 +132,7 @@ int mr_reload_check(struct mr_runtime *rt, const struct mr_config *c, struct mr_
 		const struct mr_config_interface *ci = ri->name ? interface_named(c, ri->name) : NULL;
 		const char *key = ci ? interface_difference(&ri->config, ci) : NULL;
 		if (key)
-			return mr_config_error(c, e, ci->at, ri->name,
+			return mr_config_error(c, e, ci->at, place_of(ci).text,
 				"changing %s of a running interface needs a restart, or two reloads: one without the "
 				"interface, one with it again",
 				key);
@@ -141,7 +152,7 @@ static int open_new(struct mr_runtime *rt, const struct mr_config *c, struct ope
 		if (id && rt->interface[id].name)
 			continue;
 		if (!id)
-			return mr_config_error(c, e, ci->at, ci->name,
+			return mr_config_error(c, e, ci->at, place_of(ci).text,
 				"no room for another interface before the ones that leave are gone; reload in two "
 				"steps");
 		int err = mr_hotplug_open(rt, id, ci, e);

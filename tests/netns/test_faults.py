@@ -205,6 +205,8 @@ def test_others(tap, bed, client, server):
         tap.same([bed.ask(m, "show")["instance"] for m in (first, second)], [name + "-1", name + "-2"], "each answers by its name")
         refused(tap, "control socket in use", attempt(bed, config, name + "-1"), name + "-1", "sock")
         refused(tap, "device of another instance", attempt(bed, config, name + "-3"), "lan", "in use by the running instance '%s-1'" % name)
+        done = subprocess.run(bed.enter("r") + [w.find_millrace(), "check", config], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        tap.ok(done.returncode == 0 and "in use by the running instance '%s-1'" % name in done.stdout.decode(), "check: a device of a running instance is only a note", done)
         tap.ok(echoes(client, PROBE) and echoes(server, REPLY), "which both of them do not notice")
         tap.same(first.stop(), 0, "one ends")
         tap.ok(echoes(server, REPLY), "the other goes on")
