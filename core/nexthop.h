@@ -2,7 +2,8 @@
 /*
  * nexthop.h - the slots that decisions point at.  One change here moves any number of flows.
  *
- * Slots 1..MR_MAX_INTERFACES are the wires: slot i sends out of interface i with the frame as it is.
+ * Slots 1..MR_MAX_INTERFACES are the wires: slot i sends out of interface i with the frame as it is.  Those from MR_NEXTHOP_FIRST_FREE on
+ * are routing's: core/neighbour.h gives them out.
  */
 #ifndef MR_CORE_NEXTHOP_H
 #define MR_CORE_NEXTHOP_H

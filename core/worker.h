@@ -33,6 +33,8 @@ struct mr_shared {
 	struct mr_epoch *epoch; /* slot w = worker w; slot worker_cnt = control */
 	struct mr_stats *stats;
 	struct mr_nexthops *nexthops;
+	struct mr_neighbours *neighbours; /* NULL: nothing routes */
+	struct mr_routes *routes;         /* NULL: likewise */
 	struct mr_handoff *handoff;
 	unsigned worker_cnt;
 	struct mr_config_workers idle; /* idle mode and spin time */

@@ -68,6 +68,32 @@ _Static_assert(sizeof(struct mr_key6) == 40, "v6 key");
 #define MR_FLOW_CLOSING (1u << 5) /* this direction has seen FIN or RST: user space only */
 #define MR_FLOW_NO_TTL  (1u << 6) /* TTL / hop limit stays as it is (bump in the wire, back) */
 #define MR_FLOW_TRACK   (1u << 7) /* TCP opening or closing: user space only, which tells the session of every packet */
+#define MR_FLOW_ROUTED  (1u << 8) /* the next hop came from a route: good as long as the version below is its bucket's */
+
+/*
+ * Bits 9..15: the version of the bucket of the (translated) destination when the route was looked up.  A route that changes gives the
+ * buckets its prefix touches a new version; a record of another one is looked up again before it is used (core/route.h).
+ */
+#define MR_FLOW_VERSION_SHIFT 9
+#define MR_FLOW_VERSION_MASK  0xfe00u
+#define MR_ROUTE_BUCKETS      4096 /* of each family */
+#define MR_ROUTE_BUCKET6_BITS 32   /* the bits before it, 12 of them, are the bucket of an IPv6 address */
+
+/* The first 12 bits of an IPv4 address.  Prefixes shorter than that lie in several buckets. */
+static __always_inline __u32 mr_route_bucket4(__be32 addr_be)
+{
+	const __u8 *a = (const __u8 *)&addr_be;
+
+	return (__u32)a[0] << 4 | a[1] >> 4;
+}
+
+/* Bits 20..31 of an IPv6 address.  Prefixes shorter than /32 lie in several buckets; those shorter than /20 in all. */
+static __always_inline __u32 mr_route_bucket6(const __be32 *addr_be)
+{
+	const __u8 *a = (const __u8 *)addr_be;
+
+	return (__u32)(a[2] & 0x0f) << 8 | a[3];
+}
 
 /*
  * The stored rewrite.  New addresses and ports are complete (unchanged ones are repeated), so that applying
@@ -153,11 +179,13 @@ _Static_assert(sizeof(struct mr_bucket6) == 1088, "v6 bucket");
 /* ---- next hops ------------------------------------------------------------------------------------------ */
 
 enum mr_nexthop_kind {
-	MR_NH_NONE = 0,   /* slot not in use: the packet goes to the stage tier */
-	MR_NH_WIRE = 1,   /* out of `egress`, the Ethernet header as it is (bump in the wire) */
-	MR_NH_BACK = 2,   /* out of the ingress interface, MACs swapped */
-	MR_NH_KERNEL = 3, /* to the kernel stack, as received on the ingress interface */
-	MR_NH_ROUTED = 4, /* out of `egress`, MACs written, TTL decremented */
+	MR_NH_NONE = 0,        /* slot not in use: the packet goes to the stage tier */
+	MR_NH_WIRE = 1,        /* out of `egress`, the Ethernet header as it is (bump in the wire) */
+	MR_NH_BACK = 2,        /* out of the ingress interface, MACs swapped */
+	MR_NH_KERNEL = 3,      /* to the kernel stack, as received on the ingress interface */
+	MR_NH_ROUTED = 4,      /* out of `egress`, MACs written, TTL decremented */
+	MR_NH_RESOLVING = 5,   /* as ROUTED once the kernel knows the neighbour's MAC: the packet waits */
+	MR_NH_UNREACHABLE = 6, /* the kernel found no such neighbour: drop, with an ICMP error */
 };
 
 enum mr_encap_kind {
