@@ -19,7 +19,7 @@
 enum mr_rewrite_error {
 	MR_REWRITE_OK = 0,
 	MR_REWRITE_SHORT, /* the frame is shorter than its parse says (or has not the headroom) */
-	MR_REWRITE_KEY,   /* malformed, or an ICMP message that is no query: no key, so no stored rewrite is for it */
+	MR_REWRITE_KEY, /* malformed; or a translation of an ICMP message that is no query: no key, so no rewrite is for it */
 	MR_REWRITE_TTL,   /* TTL or hop limit would reach 0 */
 	MR_REWRITE_PORTS, /* new ports for a protocol whose checksum cannot be adjusted (SCTP: CRC32c) or that has none */
 	MR_REWRITE_NEXTHOP, /* the next hop is not in use */
@@ -99,7 +99,10 @@ static __always_inline int mr_rewrite_check(const void *data, const void *data_e
 {
 	__u32 off = p->l4_off & 0x7fff;
 	l4->head = l4->csum = (void *)0;
-	if (p->error != MR_PARSE_OK || (p->flags & MR_PKT_ICMP && !(p->flags & MR_PKT_ICMP_QUERY)))
+	if (p->error != MR_PARSE_OK)
+		return MR_REWRITE_KEY;
+	/* Errors, neighbour discovery ...: routed like anything, but nothing in them is to be translated by a key they have not. */
+	if (flow_flags & (MR_FLOW_SNAT | MR_FLOW_DNAT) && p->flags & MR_PKT_ICMP && !(p->flags & MR_PKT_ICMP_QUERY))
 		return MR_REWRITE_KEY;
 	if (!(flow_flags & MR_FLOW_NO_TTL) && p->ttl <= 1)
 		return MR_REWRITE_TTL;
