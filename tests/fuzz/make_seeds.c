@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* make_seeds.c - writes the first corpora of fuzz_parse and fuzz_rewrite: `make_seeds CORPUS_FOLDER`. */
+/* make_seeds.c - writes the first corpora of fuzz_parse, fuzz_rewrite and fuzz_icmp: `make_seeds CORPUS_FOLDER`. */
 #include "tests/packets.h"
 
 #include <stdio.h>
@@ -40,6 +40,14 @@ int main(int argc, char **argv)
 		in[3] |= 0x40; /* headroom */
 		memcpy(in + ORDERS_BYTES, p.bytes, p.len);
 		if (save(argv[1], "parse", i, p.bytes, p.len) || save(argv[1], "rewrite", i, in, ORDERS_BYTES + p.len))
+			return 1;
+		/* fuzz_icmp.c: kind and MTU before the frame, which is no group's */
+		in[ORDERS_BYTES - 3] = (uint8_t)(i % 8);
+		if (p.len > 12) {
+			in[ORDERS_BYTES] &= 0xfe;
+			in[ORDERS_BYTES + 6] &= 0xfe;
+		}
+		if (save(argv[1], "icmp", i, in + ORDERS_BYTES - 3, 3 + p.len))
 			return 1;
 	}
 	return 0;
