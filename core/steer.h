@@ -9,9 +9,11 @@
  * looks up the set of entries it satisfies; the sets are and-ed; the lowest entry left wins.  When it is an except entry, its whole
  * pipeline is struck out and the next lowest looked at.  No entry left: the packet stays with the kernel.
  *
- * A fragment that is not first has no ports: an entry with a port condition matches it when the rest does, so that all
- * fragments of an address pair come up together (DESIGN: Fragments).  A port condition never matches a protocol without ports.
- * An `icmp` condition treats the later fragments of ICMP the same way; it means ICMP over IPv4 and ICMPv6 over IPv6 by number.
+ * Fragments: the kernel does not look at their ports, not even where the first one shows them, nor at ICMP types.  A fragment comes up
+ * when a match entry might hold for some port, whatever `except` entries say about ports: so all fragments of an address pair and
+ * protocol come up together.  mr_steer_classify() evaluates the first one by its true ports, later ones likewise once the ports were
+ * filled in (MR_PKT_FRAG_KNOWN, core/fragment.h), and hands back what nobody wants.  Later ones without them it treats as the kernel
+ * does.  A port condition never matches a protocol without ports; `icmp` means ICMP over IPv4 and ICMPv6 over IPv6 by number.
  *
  * `vlan` is the outer tag's id; an untagged frame satisfies no vlan condition.  `ethertype` is the innermost.  A prefix list of one
  * family matches no packet of the other; an empty set matches none at all.
@@ -41,8 +43,12 @@ struct mr_steer;       /* the loaded program of one interface */
 int mr_steer_compile(const struct mr_steer_entry *entry, unsigned cnt, struct mr_steer_table **out, struct mr_error *e);
 void mr_steer_table_free(struct mr_steer_table *t);
 
-/* The pipeline of a parsed frame, or -1.  Equal to what the kernel side does, proven by test.  Threads: any. */
+/* The pipeline of a parsed frame, or -1.  Equal to what the kernel side does (of fragments: see above), proven by test.  Threads: any. */
 int mr_steer_classify(const struct mr_steer_table *t, const struct mr_parsed *p, const void *frame);
+/* True when some fragment of this packet's addresses and protocol could have a pipeline: what the kernel sends up of them. */
+bool mr_steer_wants_fragment(const struct mr_steer_table *t, const struct mr_parsed *p, const void *frame);
+/* True when an entry looks at what only a first fragment tells. */
+bool mr_steer_needs_first(const struct mr_steer_table *t);
 /* True when the pipeline of a packet is a function of its flow key alone (no entry looks at vlan or ethertype-only things). */
 bool mr_steer_key_only(const struct mr_steer_table *t);
 
@@ -50,6 +56,8 @@ struct bpf_object;
 
 struct mr_steer_options {
 	const char *instance; /* NULL = nobody's */
+	const char *device;   /* its name and what was switched off for us, noted for who finds the program later */
+	uint32_t restore;     /* MR_DEVICE_* */
 	unsigned interface_id;
 	bool generic;         /* attached in generic mode: handed-back frames carry the shim */
 	uint64_t shim_cookie; /* random, never guessable from outside: only frames with it are stripped and passed */
@@ -69,6 +77,10 @@ int mr_steer_xskmap_fd(const struct mr_steer *s);
  * -ENOMEM, -EPERM and what bpf(2) says.  Threads: control, one at a time for one s. */
 int mr_steer_apply(struct mr_steer *s, const struct mr_steer_table *t, struct mr_error *e);
 
+/* What becomes of a matched packet whose queue has no socket: dropped, or passed to the kernel (as after loading).  At once.
+ * Threads: control. */
+void mr_steer_set_unserved(struct mr_steer *s, bool drop);
+
 /* Packets since load, summed over CPUs. */
 struct mr_steer_counters {
 	uint64_t steered;     /* sent to a socket */
@@ -76,6 +88,7 @@ struct mr_steer_counters {
 	uint64_t passed;      /* matched nothing: left with the kernel */
 	uint64_t unparsed;    /* malformed frames among those (which pipeline they would match cannot be told) */
 	uint64_t handed_back; /* shim stripped and passed */
+	uint64_t unserved;    /* matched, but the queue has no socket: dropped */
 };
 int mr_steer_read_counters(const struct mr_steer *s, struct mr_steer_counters *out);
 

@@ -55,3 +55,18 @@ bool mr_steer_key_only(const struct mr_steer_table *t)
 {
 	return !(t->image->head.fields & (1u << MR_STEER_VLAN | 1u << MR_STEER_ICMP));
 }
+
+bool mr_steer_wants_fragment(const struct mr_steer_table *t, const struct mr_parsed *p, const void *frame)
+{
+	struct mr_parsed any = *p;
+	any.flags |= MR_PKT_FRAG | MR_PKT_FRAG_LATER;
+	any.flags &= (__u16)~MR_PKT_FRAG_KNOWN;
+	return mr_steer_classify(t, &any, frame) >= 0;
+}
+
+/* The protocol too: of IPv6 it is the first fragment's that counts. */
+bool mr_steer_needs_first(const struct mr_steer_table *t)
+{
+	return t->image->head.fields &
+		(1u << MR_STEER_SPORT | 1u << MR_STEER_DPORT | 1u << MR_STEER_ICMP | 1u << MR_STEER_PROTO);
+}

@@ -362,6 +362,13 @@ static void compile_head(struct mr_steer_head *h, const struct mr_steer_entry *e
 		h->entry[i] = entry[i].pipeline | (entry[i].except ? MR_STEER_EXCEPT : 0);
 		for (unsigned p = 0; p < entry[i].pipeline; p++)
 			set_bit(&h->after[p], i);
+		const struct mr_config_match *m = entry[i].match;
+		bool transport = condition_cnt(m, MR_STEER_SPORT) || condition_cnt(m, MR_STEER_DPORT) ||
+			condition_cnt(m, MR_STEER_ICMP);
+		if (!entry[i].except || !transport)
+			set_bit(&h->open_transport, i);
+		if (!entry[i].except || !(transport || condition_cnt(m, MR_STEER_PROTO)))
+			set_bit(&h->open_proto, i);
 	}
 }
 

@@ -43,6 +43,9 @@ enum mr_parse_error {
 #define MR_PKT_DF         (1u << 8)  /* IPv4 don't fragment */
 #define MR_PKT_PROTO      (1u << 9)  /* proto and l4_off are known (IPv6: the extension headers were all followed) */
 #define MR_PKT_ICMP       (1u << 10) /* icmp_type and icmp_code are valid (ICMP over IPv4, ICMPv6 over IPv6) */
+/* Of a later fragment: what follows from the transport header was filled in from the first one.  mr_parse() never says so; user space
+ * does (core/fragment.h). */
+#define MR_PKT_FRAG_KNOWN (1u << 11)
 
 struct mr_parsed {
 	__u16 flags;       /* MR_PKT_* */
@@ -426,13 +429,20 @@ static __always_inline int mr_parse(const void *data, const void *data_end, stru
 
 /*
  * Whether the packet itself names its session.  It does not when it is malformed or not IP, a fragment later than the first
- * (it has no ports), an ICMP error (it belongs to the flow it quotes), or ICMP that is no query (neighbour discovery ...).
+ * (it has no ports, unless those of the first one were filled in), an ICMP error (it belongs to the flow it quotes), or ICMP that is no query (neighbour discovery ...).
  */
 static __always_inline int mr_parse_has_key(const struct mr_parsed *p)
 {
-	if (p->error != MR_PARSE_OK || p->flags & MR_PKT_FRAG_LATER)
+	if (p->error != MR_PARSE_OK || (p->flags & (MR_PKT_FRAG_LATER | MR_PKT_FRAG_KNOWN)) == MR_PKT_FRAG_LATER)
 		return 0;
 	return !(p->flags & MR_PKT_ICMP) || p->flags & MR_PKT_ICMP_QUERY;
+}
+
+/* The zone of a packet: its interface's, and with vlan_zones (vlan_mask 0xfff0) its outer VLAN id.  No tag and a priority tag
+ * (IEEE 802.1Q: VLAN id 0) are the same.  Numbers: core/zone.h. */
+static __always_inline __u16 mr_parse_zone(const struct mr_parsed *p, __u16 zone, __u16 vlan_mask)
+{
+	return zone | ((__u16)(p->vlan_tci[0] << 4) & vlan_mask);
 }
 
 /* The key from the IP header at `ip` (20 or 40 bytes readable).  In BPF, get it with mr_parse_ip_header(). */

@@ -41,8 +41,11 @@ struct mr_steer_head {
 	__u32 fields; /* bit enum mr_steer_field: some entry has a condition on it; the others are not looked at */
 	struct mr_steer_bits all;                        /* entries there are */
 	struct mr_steer_bits absent[MR_STEER_FIELD_CNT]; /* entries a packet without that field may satisfy */
-	struct mr_steer_bits after[MR_MAX_PIPELINES];    /* entries of later pipelines */
-	__u8 entry[MR_STEER_ENTRIES];                    /* pipeline | MR_STEER_EXCEPT */
+	struct mr_steer_bits
+		open_transport; /* entries some packet of unknown ports and ICMP type may satisfy: not a condition of `except` */
+	struct mr_steer_bits open_proto;              /* ... and of unknown protocol */
+	struct mr_steer_bits after[MR_MAX_PIPELINES]; /* entries of later pipelines */
+	__u8 entry[MR_STEER_ENTRIES];                 /* pipeline | MR_STEER_EXCEPT */
 };
 
 struct mr_steer_image {
@@ -55,10 +58,16 @@ struct mr_steer_image {
 _Static_assert(MR_STEER_WORDS == 4, "unrolled below");
 _Static_assert(MR_MAX_PIPELINES <= MR_STEER_EXCEPT, "pipeline and flag share a byte");
 
-/* Whose a loaded program is, for whoever finds it in a device's dispatcher: map .rodata.owner, key 0. */
+/*
+ * Whose a loaded program is, for whoever finds it on a device after its process is gone: map .rodata.owner, key 0.  Only ever made
+ * longer.  A start replaces a program it finds together with all its maps, so nothing else of it need be understood later.
+ */
 struct mr_steer_owner {
 	char instance[64]; /* ends with 0 */
 	__u64 process;     /* random, one for each run */
+	char device[16];   /* its name then; ends with 0 */
+	__u32 restore;     /* MR_DEVICE_* offloads that were switched off for it (core/device.h) */
+	__u32 reserved;
 };
 
 /* Key of the kernel's prefix trie: one trie holds both ends of both families, told apart by the first word. */
@@ -78,10 +87,11 @@ struct mr_steer_key {
 /* Packets, by CPU. */
 enum mr_steer_count {
 	MR_STEER_CNT_STEERED,
-	MR_STEER_CNT_NO_SOCKET,
+	MR_STEER_CNT_NO_SOCKET, /* matched, the queue has no socket: passed */
 	MR_STEER_CNT_PASSED,
 	MR_STEER_CNT_UNPARSED,
 	MR_STEER_CNT_HANDED_BACK,
+	MR_STEER_CNT_UNSERVED, /* matched, the queue has no socket: dropped */
 	MR_STEER_CNT_CNT
 };
 
@@ -119,16 +129,43 @@ static __always_inline void mr_steer_class(
 	}
 }
 
-/* Ports: a later fragment of a protocol that has them satisfies every condition, so that fragments stay together. */
-static __always_inline int mr_steer_later_ports(const struct mr_parsed *p)
+/*
+ * Fragments whose transport is not known satisfy every condition on it, so that those of an address pair stay together: in the kernel
+ * all fragments, the first too, for if it stayed there while the others come up, the datagram would never be whole again; in user space
+ * those whose first one was not seen.  What the true ports want is then found there.  An `except` is no reason to stay.
+ */
+#define MR_STEER_UNKNOWN (MR_BPF ? MR_PKT_FRAG : MR_PKT_FRAG_LATER)
+
+static __always_inline int mr_steer_unknown(const struct mr_parsed *p)
 {
-	return p->flags & MR_PKT_FRAG_LATER &&
-		(p->proto == MR_IP_TCP || p->proto == MR_IP_UDP || p->proto == MR_IP_SCTP);
+	return p->flags & MR_STEER_UNKNOWN && !(p->flags & MR_PKT_FRAG_KNOWN);
 }
 
-static __always_inline int mr_steer_later_icmp(const struct mr_parsed *p)
+/* RFC 8200 section 4.5: what a later fragment's header calls the next one may be an extension header of the first. */
+static __always_inline int mr_steer_unknown_proto(const struct mr_parsed *p)
 {
-	return p->flags & MR_PKT_FRAG_LATER && p->proto == (p->flags & MR_PKT_IP4 ? MR_IP_ICMP : MR_IP_ICMP6);
+	return p->flags & MR_PKT_IP6 && p->flags & MR_PKT_FRAG_LATER &&
+		(p->proto == MR_IP_DSTOPTS || p->proto == MR_IP_HOPOPTS || p->proto == MR_IP_ROUTING);
+}
+
+static __always_inline void mr_steer_fragment(
+	const struct mr_steer_image *m, const struct mr_parsed *p, struct mr_steer_bits *b)
+{
+	if (mr_steer_unknown_proto(p)) {
+		mr_steer_and(b, &m->head.open_proto);
+		return;
+	}
+	if (m->head.fields & 1u << MR_STEER_PROTO)
+		mr_steer_and(b, p->flags & MR_PKT_PROTO ? &m->proto[p->proto] : &m->head.absent[MR_STEER_PROTO]);
+	if (p->proto == MR_IP_TCP || p->proto == MR_IP_UDP || p->proto == MR_IP_SCTP) {
+		mr_steer_and(b, &m->head.absent[MR_STEER_ICMP]);
+	} else {
+		mr_steer_and(b, &m->head.absent[MR_STEER_SPORT]);
+		mr_steer_and(b, &m->head.absent[MR_STEER_DPORT]);
+		if (p->proto != (p->flags & MR_PKT_IP4 ? MR_IP_ICMP : MR_IP_ICMP6))
+			mr_steer_and(b, &m->head.absent[MR_STEER_ICMP]);
+	}
+	mr_steer_and(b, &m->head.open_transport);
 }
 
 /* The entries that every field but the addresses satisfies.  What a malformed frame did not let us read satisfies no condition. */
@@ -138,15 +175,16 @@ static __always_inline void mr_steer_fields(
 	*b = m->head.all;
 	mr_steer_class(m, b, MR_STEER_ETHERTYPE, p->error != MR_PARSE_SHORT_ETH, p->ethertype);
 	mr_steer_class(m, b, MR_STEER_VLAN, p->vlan_cnt, p->vlan_tci[0] & 0xfff);
+	if (mr_steer_unknown(p)) {
+		mr_steer_fragment(m, p, b);
+		return;
+	}
 	if (m->head.fields & 1u << MR_STEER_PROTO)
 		mr_steer_and(b, p->flags & MR_PKT_PROTO ? &m->proto[p->proto] : &m->head.absent[MR_STEER_PROTO]);
-	if (!mr_steer_later_ports(p)) {
-		int known = p->flags & MR_PKT_PORTS;
-		mr_steer_class(m, b, MR_STEER_DPORT, known, mr_be16(p->dport_be));
-		mr_steer_class(m, b, MR_STEER_SPORT, known, mr_be16(p->sport_be));
-	}
-	if (!mr_steer_later_icmp(p))
-		mr_steer_class(m, b, MR_STEER_ICMP, p->flags & MR_PKT_ICMP, p->icmp_type << 8 | p->icmp_code);
+	int ports = p->flags & MR_PKT_PORTS;
+	mr_steer_class(m, b, MR_STEER_DPORT, ports, mr_be16(p->dport_be));
+	mr_steer_class(m, b, MR_STEER_SPORT, ports, mr_be16(p->sport_be));
+	mr_steer_class(m, b, MR_STEER_ICMP, p->flags & MR_PKT_ICMP, p->icmp_type << 8 | p->icmp_code);
 }
 
 /* The number of zero bits below the lowest one set.  clang 14 cannot translate the builtin for BPF: population count instead. */

@@ -114,40 +114,61 @@ static inline bool in_prefixes(const struct mr_prefix_list *l, unsigned family, 
 	return false;
 }
 
-static inline bool model_entry(const struct mr_config_match *m, const struct mr_parsed *p, const uint8_t *frame)
+/* Whether the entry holds, or might: `unknown` fragments of protocols with ports (ICMP) may have any port (type), and count as holding
+ * a match entry and not an except entry. */
+static inline bool model_entry(
+	const struct mr_steer_entry *entry, const struct mr_parsed *p, const uint8_t *frame, bool unknown)
 {
+	const struct mr_config_match *m = entry->match;
 	if (!m)
 		return true;
 	bool v4 = p->flags & MR_PKT_IP4, v6 = p->flags & MR_PKT_IP6, later = p->flags & MR_PKT_FRAG_LATER;
 	const uint8_t *ip = frame + p->l3_off;
 	unsigned family = v4 ? 4 : v6 ? 6 : 0;
 	bool proto_ports = p->proto == 6 || p->proto == 17 || p->proto == 132;
-	bool any_port = later && proto_ports;
-	bool any_icmp = later && p->proto == (v4 ? 1 : 58);
+	bool ext = v6 && later && (p->proto == 0 || p->proto == 43 || p->proto == 60);
+	bool any_port = unknown && (proto_ports || ext) && !entry->except;
+	bool any_icmp = unknown && (p->proto == (v4 ? 1 : 58) || ext) && !entry->except;
+	/* Of an unknown packet nothing else is known of the transport either. */
+	bool ports = p->flags & MR_PKT_PORTS && !unknown, types = p->flags & MR_PKT_ICMP && !unknown;
 	bool icmp = !m->icmp.cnt || any_icmp;
-	for (uint32_t i = 0; i < m->icmp.cnt && p->flags & MR_PKT_ICMP; i++)
+	for (uint32_t i = 0; i < m->icmp.cnt && types; i++)
 		icmp |= m->icmp.items[i].type == p->icmp_type &&
 			(m->icmp.items[i].code < 0 || m->icmp.items[i].code == p->icmp_code);
 	return icmp && in_prefixes(&m->src, family, family ? ip + (v4 ? 12 : 8) : NULL) &&
 		in_prefixes(&m->dst, family, family ? ip + (v4 ? 16 : 24) : NULL) &&
-		in_ranges(&m->proto, p->flags & MR_PKT_PROTO, p->proto) &&
-		(any_port || in_ranges(&m->sport, p->flags & MR_PKT_PORTS, mr_be16(p->sport_be))) &&
-		(any_port || in_ranges(&m->dport, p->flags & MR_PKT_PORTS, mr_be16(p->dport_be))) &&
+		((ext && unknown && !entry->except) ||
+			in_ranges(&m->proto, p->flags & MR_PKT_PROTO && !(ext && unknown), p->proto)) &&
+		(any_port || in_ranges(&m->sport, ports, mr_be16(p->sport_be))) &&
+		(any_port || in_ranges(&m->dport, ports, mr_be16(p->dport_be))) &&
 		in_ranges(&m->ethertype, p->error != MR_PARSE_SHORT_ETH, p->ethertype) &&
 		in_ranges(&m->vlan, p->vlan_cnt, p->vlan_tci[0] & 0xfff);
 }
 
-static inline int model_classify(const struct steer_set *s, const struct mr_parsed *p, const uint8_t *frame)
+static inline int model_evaluate(
+	const struct steer_set *s, const struct mr_parsed *p, const uint8_t *frame, bool unknown)
 {
 	int struck = -1;
 	for (unsigned i = 0; i < s->cnt; i++) {
-		if (s->entry[i].pipeline == struck || !model_entry(s->entry[i].match, p, frame))
+		if (s->entry[i].pipeline == struck || !model_entry(&s->entry[i], p, frame, unknown))
 			continue;
 		if (!s->entry[i].except)
 			return s->entry[i].pipeline;
 		struck = s->entry[i].pipeline;
 	}
 	return -1;
+}
+
+/* By what is known in user space: a later fragment's ports are not. */
+static inline int model_classify(const struct steer_set *s, const struct mr_parsed *p, const uint8_t *frame)
+{
+	return model_evaluate(s, p, frame, p->flags & MR_PKT_FRAG_LATER);
+}
+
+/* Whether the kernel sends it up: it reads the ports of no fragment. */
+static inline bool model_comes_up(const struct steer_set *s, const struct mr_parsed *p, const uint8_t *frame)
+{
+	return model_evaluate(s, p, frame, p->flags & MR_PKT_FRAG) >= 0;
 }
 
 #endif

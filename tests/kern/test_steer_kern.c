@@ -48,7 +48,7 @@ static void test_equal(void)
 	static struct steer_set set;
 	struct mr_steer *s = load(false);
 	struct mr_steer_counters c;
-	unsigned long hits = 0, misses = 0, unparsed = 0;
+	unsigned long hits = 0, misses = 0, unparsed = 0, handed_back = 0;
 	print_verified("steer", mr_steer_prog_fd(s));
 	CHECK(!mr_steer_read_counters(s, &c), "counters");
 	for (unsigned i = 0; i < TABLES; i++) {
@@ -65,8 +65,12 @@ static void test_equal(void)
 			if (p.len < 14)
 				continue;
 			int err = mr_parse(p.bytes, p.bytes + p.len, &parsed);
-			bool here = mr_steer_classify(t, &parsed, p.bytes) >= 0;
-			CHECK(here == (model_classify(&set, &parsed, p.bytes) >= 0), "table %u packet %u", i, k);
+			bool wanted = mr_steer_classify(t, &parsed, p.bytes) >= 0;
+			bool here = parsed.flags & MR_PKT_FRAG ? mr_steer_wants_fragment(t, &parsed, p.bytes) : wanted;
+			CHECK(wanted == (model_classify(&set, &parsed, p.bytes) >= 0), "table %u packet %u", i, k);
+			CHECK(here == model_comes_up(&set, &parsed, p.bytes), "table %u packet %u", i, k);
+			CHECK(here || !wanted, "table %u packet %u stays with the kernel", i, k);
+			handed_back += here && !wanted;
 			CHECK(matched(s, &p, &c) == here, "table %u (%u entries) packet %u: %s here", i, set.cnt, k,
 				here ? "matched" : "not matched");
 			hits += here;
@@ -78,6 +82,7 @@ static void test_equal(void)
 	CHECK(c.no_socket == hits && c.passed == misses && c.unparsed == unparsed && !c.steered, "%llu %llu %llu",
 		(unsigned long long)c.no_socket, (unsigned long long)c.passed, (unsigned long long)c.unparsed);
 	CHECK(hits > 1000 && misses > 1000, "%lu hits, %lu misses", hits, misses);
+	CHECK(handed_back > 10, "%lu first fragments come up for the sake of others", handed_back);
 	printf("%u tables: %lu packets matched and %lu passed alike\n", TABLES, hits, misses);
 	mr_steer_unload(s);
 }

@@ -90,6 +90,31 @@ Test(steer, later_fragments_follow_port_matches)
 	mr_steer_table_free(t);
 }
 
+/* The kernel sends up every fragment that some port could make ours; then the true ports count. */
+Test(steer, fragments_of_an_address_pair_come_up_together)
+{
+	struct mr_range port = { 53, 53 }, udp = { 17, 17 };
+	struct mr_config_match by_proto = { .proto = { &udp, 1 } }, dns = { .dport = { &port, 1 } };
+	struct mr_steer_entry entry[] = { { &dns, 0, true }, { &by_proto, 0, false } };
+	struct mr_steer_table *t;
+	struct mr_parsed p;
+	uint8_t frame[64];
+	cr_assert(!mr_steer_compile(entry, 2, &t, NULL));
+	cr_assert(mr_steer_needs_first(t));
+	p = parsed_udp(frame, 53, 0x2000);
+	cr_assert_eq(mr_steer_classify(t, &p, frame), -1, "by its own port the first one stays");
+	cr_assert(mr_steer_wants_fragment(t, &p, frame),
+		"an except by port is no reason to leave fragments with the kernel");
+	p = parsed_udp(frame, 53, 100);
+	cr_assert_eq(mr_steer_classify(t, &p, frame), 0);
+	p.flags |= MR_PKT_FRAG_KNOWN | MR_PKT_PORTS;
+	p.dport_be = mr_be16(53);
+	cr_assert_eq(mr_steer_classify(t, &p, frame), -1, "nor does a later one once its port is known");
+	p.dport_be = mr_be16(54);
+	cr_assert_eq(mr_steer_classify(t, &p, frame), 0);
+	mr_steer_table_free(t);
+}
+
 Test(steer, key_only)
 {
 	struct mr_range one = { 6, 6 };
