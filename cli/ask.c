@@ -78,14 +78,21 @@ const char *mr_ask_text(const json_t *o, const char *key)
 
 int mr_ask_filters(const struct mr_cli *c, json_t *request, struct mr_error *e)
 {
-	static const char *const words[] = { "addr", "proto", "state", "pipeline", "interface" };
-	uint64_t port;
+	static const char *const words[] = { "addr", "proto", "state", "pipeline", "interface", "zone" };
+	uint64_t port, vlan;
 	const char *v = mr_args_value(c, "port");
 	if (v) {
 		int err = mr_args_number("--port", v, 0, 65535, &port, e);
 		if (err)
 			return err;
 		json_object_set_new(request, "port", json_integer((json_int_t)port));
+	}
+	v = mr_args_value(c, "vlan");
+	if (v) {
+		int err = mr_args_number("--vlan", v, 0, 4095, &vlan, e);
+		if (err)
+			return err;
+		json_object_set_new(request, "vlan", json_integer((json_int_t)vlan));
 	}
 	for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		v = mr_args_value(c, words[i]);

@@ -18,7 +18,9 @@ static int make_request(const struct mr_cli *c, json_t *request, struct mr_error
 	if (all == (json_object_size(request) > 1))
 		return mr_error_set(e, -EINVAL,
 			all ? "give filters or --all, not both"
-			    : "say which flows: with --addr, --port, --proto, --state, --pipeline, --interface, or "
+			    : "say which flows: with --addr, --port, --proto, --state, --pipeline, --interface, "
+			      "--zone, "
+			      "--vlan, or "
 			      "--all");
 	if (all)
 		json_object_set_new(request, "all", json_true());

@@ -6,14 +6,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FLOW_FILTERS                                                                      \
-	{ "addr", "PREFIX", "flows with an address in this prefix, at either end" },      \
-		{ "port", "N", "flows with this port, at either end" },                   \
-		{ "proto", "NAME", "tcp, udp, icmp, icmp6, gre, esp, sctp or a number" }, \
-		{ "state", "STATE", "new, established, closing or closed" },              \
-		{ "pipeline", "NAME", "flows that began in this pipeline" },              \
-	{                                                                                 \
-		"interface", "NAME", "flows that began on this interface"                 \
+#define FLOW_FILTERS                                                                         \
+	{ "addr", "PREFIX", "flows with an address in this prefix, at either end" },         \
+		{ "port", "N", "flows with this port, at either end" },                      \
+		{ "proto", "NAME", "tcp, udp, icmp, icmp6, gre, esp, sctp or a number" },    \
+		{ "state", "STATE", "new, established, closing or closed" },                 \
+		{ "pipeline", "NAME", "flows that began in this pipeline" },                 \
+		{ "interface", "NAME", "flows that began on this interface" },               \
+		{ "zone", "NAME", "flows of this zone" },                                    \
+	{                                                                                    \
+		"vlan", "N", "flows of this outer VLAN id, where interfaces have vlan_zones" \
 	}
 
 static const struct mr_cli_option show_options[] = {

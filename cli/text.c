@@ -293,12 +293,21 @@ static void add_end(struct mr_table *t, const json_t *flow, const char *addr, co
 		mr_table_add(t, "%s", a);
 }
 
+static void add_zone(struct mr_table *t, const json_t *flow)
+{
+	long long vlan = mr_ask_int(flow, "vlan"); /* 0 where there is none */
+	if (vlan)
+		mr_table_add(t, "%s vlan %lld", mr_ask_text(flow, "zone"), vlan);
+	else
+		mr_table_add(t, "%s", mr_ask_text(flow, "zone"));
+}
+
 static void show_flows(const json_t *data, FILE *out)
 {
 	struct mr_table t;
 	size_t i;
 	json_t *f;
-	mr_table_begin(&t, "proto", "source", "destination", "state", "in", "pipeline", ">packets", ">bytes",
+	mr_table_begin(&t, "proto", "source", "destination", "state", "in", "pipeline", "zone", ">packets", ">bytes",
 		">replies", ">bytes", ">age", ">ends in", NULL);
 	json_array_foreach(json_object_get(data, "flows"), i, f)
 	{
@@ -309,6 +318,7 @@ static void show_flows(const json_t *data, FILE *out)
 		mr_table_add(&t, "%s", mr_ask_text(f, "state"));
 		mr_table_add(&t, "%s", mr_ask_text(f, "interface"));
 		mr_table_add(&t, "%s", mr_ask_text(f, "pipeline"));
+		add_zone(&t, f);
 		add_count(&t, forward, "packets");
 		add_bytes(&t, forward, "bytes");
 		add_count(&t, reply, "packets");

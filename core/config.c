@@ -108,6 +108,9 @@ static const struct mr_option interface_table[] = { INTERFACE("device", MR_TYPE_
 		.help = "receive queues taken: all, the first N, or a list of ids"),
 	INTERFACE("zone", MR_TYPE_NAME, zone, .fallback = "default",
 		.help = "interfaces of one zone share their flows, so replies may come back another way"),
+	INTERFACE("vlan_zones", MR_TYPE_BOOL, vlan_zones, .fallback = "false",
+		.help = "packets of different outer VLAN ids are different flows, even with the same addresses; the same for "
+			"all interfaces of a zone"),
 	INTERFACE("on_exit", MR_TYPE_ENUM, on_exit, .values = exit_words, .fallback = "pass",
 		.help = "what happens to matched packets when Millrace is gone: the kernel gets them, or they are "
 			"dropped"),

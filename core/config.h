@@ -70,6 +70,7 @@ struct mr_config_interface {
 	int mode;                    /* enum mr_mode */
 	struct mr_range_list queues; /* ids; empty = all; `queues: 2` is read as 0-1 */
 	const char *zone;            /* "default" */
+	bool vlan_zones;             /* outer VLAN ids are zones of their own */
 	int on_exit;                 /* enum mr_exit_policy */
 	int attach;                  /* enum mr_attach_kind */
 	bool promiscuous;

@@ -101,7 +101,7 @@ void mr_packet_begin(struct mr_packet *p, const struct mr_pass *pass, const stru
 	p->interface_id = interface_id;
 	p->ingress = pi->ingress[steer_pipeline];
 	p->pipeline = pi->pipeline[steer_pipeline];
-	p->zone = pi->zone;
+	p->zone = mr_parse_zone(parsed, pi->zone, pi->vlan_mask);
 	p->ref = MR_FLOW_NONE;
 	p->attempts = 0;
 	p->explanation = NULL;

@@ -3,6 +3,7 @@
 
 #include "core/session.h"
 #include "core/stage.h"
+#include "core/zone.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -250,7 +251,6 @@ static int make_interfaces(struct mr_plan *plan, const struct mr_plan_env *env)
 				pi->name = plan->config->interfaces[i].name;
 		if (!pi->name)
 			continue;
-		pi->zone = MR_ZONE_DEFAULT;
 		pi->handback = d->handback;
 		pi->link_down = d->link_down || !d->open;
 		pi->queue_cnt = 0;
@@ -264,36 +264,6 @@ static int make_interfaces(struct mr_plan *plan, const struct mr_plan_env *env)
 		for (unsigned q = 0; q < cnt; q++)
 			pi->queue[q] = mr_interface_queue(d->open, q);
 		pi->queue_cnt = cnt;
-	}
-	return 0;
-}
-
-/* A zone's number comes from its name alone, so that a reload never moves flows to another zone. */
-static uint16_t zone_number(const char *zone)
-{
-	if (!zone || !strcmp(zone, "default"))
-		return MR_ZONE_DEFAULT;
-	uint32_t h = 2166136261u; /* FNV-1a */
-	for (const char *c = zone; *c; c++)
-		h = (h ^ (uint8_t)*c) * 16777619u;
-	return MR_ZONE_DEFAULT + 1 + h % (UINT16_MAX - MR_ZONE_DEFAULT - 1);
-}
-
-static int number_zones(struct mr_plan *plan, struct mr_error *e)
-{
-	const struct mr_config *c = plan->config;
-	for (uint32_t i = 0; i < c->interface_cnt; i++) {
-		const struct mr_config_interface *ci = &c->interfaces[i];
-		unsigned id = mr_plan_interface_id(plan, ci->name);
-		if (!id)
-			continue;
-		plan->interface[id].zone = zone_number(ci->zone);
-		for (uint32_t k = 0; k < i; k++)
-			if (zone_number(c->interfaces[k].zone) == zone_number(ci->zone) && ci->zone &&
-				c->interfaces[k].zone && strcmp(c->interfaces[k].zone, ci->zone))
-				return mr_config_error(c, e, ci->at, place_of("interfaces", ci->name).text,
-					"zones '%s' and '%s' have names of the same number; rename one", ci->zone,
-					c->interfaces[k].zone);
 	}
 	return 0;
 }
@@ -484,7 +454,7 @@ int mr_plan_create(
 	err = make_interfaces(plan, env);
 	if (err)
 		goto no_memory;
-	err = number_zones(plan, e);
+	err = mr_zone_number_all(plan, env->previous, e);
 	if (!err)
 		err = make_stages(plan, env, e);
 	if (!err)
@@ -554,7 +524,7 @@ int mr_plan_refresh(const struct mr_plan *old, const struct mr_plan_env *env, st
 		mr_plan_free_shell(plan);
 		return mr_error_set(e, -ENOMEM, "out of memory while taking up a device");
 	}
-	number_zones(plan, NULL);
+	mr_zone_number_all(plan, old, NULL);
 	*out = plan;
 	return 0;
 }

@@ -46,7 +46,8 @@ struct mr_plan_pipeline {
 /* One interface as the workers see it.  queue_cnt 0: absent or down. */
 struct mr_plan_interface {
 	const char *name; /* NULL = id not used */
-	uint16_t zone;
+	uint16_t zone;      /* of a packet: mr_parse_zone() with both (core/zone.h) */
+	uint16_t vlan_mask; /* 0, or the bits of the zone that the outer VLAN id fills */
 	uint16_t queue_cnt;
 	struct mr_queue **queue;      /* [queue_cnt] */
 	struct mr_handback *handback; /* NULL for files: `kernel` is then a counted drop */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/hotplug.h"
 #include "core/show_part.h"
+#include "core/zone.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,10 +25,12 @@ static const char *const state_names[] = { "free", "new", "established", "closin
 struct filter {
 	bool any; /* something was given */
 	struct mr_prefix addr;
-	int port;        /* -1 = any */
-	int proto;       /* -1 = any */
-	int state;       /* -1 = any */
-	bool count_only; /* the list is full: no record is read that need not be */
+	int port;         /* -1 = any */
+	int proto;        /* -1 = any */
+	int state;        /* -1 = any */
+	int vlan;         /* -1 = any */
+	const char *zone; /* NULL = any */
+	bool count_only;  /* the list is full: no record is read that need not be */
 	bool pairs_given;
 	bool pair[MR_STATS_INGRESS];
 };
@@ -190,19 +193,36 @@ static int read_pairs(struct mr_runtime *rt, const char *kind, const char *name,
 	return cnt ? 0 : no_such_name(kind, name, rt, get, e);
 }
 
+static bool zone_known(const struct mr_plan *plan, const char *name)
+{
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		int vlan;
+		const char *have =
+			plan->interface[id].name ? mr_zone_name(plan, plan->interface[id].zone, &vlan) : NULL;
+		if (have && !strcmp(have, name))
+			return true;
+	}
+	return false;
+}
+
 static int read_filter(struct mr_runtime *rt, const json_t *request, struct filter *f, struct mr_error *e)
 {
 	const char *addr, *proto, *state, *pipeline, *interface;
-	json_int_t port = -1;
+	json_int_t port = -1, vlan = -1;
 	*f = (struct filter){ .port = -1, .proto = -1, .state = -1 };
 	if (mr_show_get_string(request, "addr", &addr, e) || mr_show_get_string(request, "proto", &proto, e) ||
 		mr_show_get_string(request, "state", &state, e) ||
 		mr_show_get_string(request, "pipeline", &pipeline, e) ||
 		mr_show_get_string(request, "interface", &interface, e) ||
-		mr_show_get_number(request, "port", 0, 65535, &port, e))
+		mr_show_get_string(request, "zone", &f->zone, e) ||
+		mr_show_get_number(request, "port", 0, 65535, &port, e) ||
+		mr_show_get_number(request, "vlan", 0, 4095, &vlan, e))
 		return -EINVAL;
 	f->port = (int)port;
-	f->any = addr || proto || state || pipeline || interface || port >= 0;
+	f->vlan = (int)vlan;
+	f->any = addr || proto || state || pipeline || interface || f->zone || port >= 0 || vlan >= 0;
+	if (f->zone && !zone_known(mr_runtime_plan(rt), f->zone))
+		return mr_error_set(e, -EINVAL, "no interface has the zone '%.64s'", f->zone);
 	if (addr && read_prefix(addr, &f->addr, e))
 		return -EINVAL;
 	if (proto && (f->proto = mr_show_proto_number(proto)) < 0)
@@ -241,6 +261,16 @@ static bool match_sides(const struct filter *f, uint8_t family, const struct sid
 	return addr && port;
 }
 
+/* vlan 0: those of a zone with vlan_zones that have no tag. */
+static bool match_zone(const struct filter *f, const struct mr_plan *plan, uint16_t zone)
+{
+	int vlan = -1;
+	if (!f->zone && f->vlan < 0)
+		return true;
+	const char *name = mr_zone_name(plan, zone, &vlan);
+	return name && (!f->zone || !strcmp(f->zone, name)) && (f->vlan < 0 || f->vlan == vlan);
+}
+
 /* ---- walking --------------------------------------------------------------------------------------------------- */
 
 typedef int (*visit_fn)(
@@ -277,13 +307,14 @@ static int walk(struct mr_runtime *rt, const struct filter *f, visit_fn visit, v
 			(f->proto >= 0 && ss->proto != f->proto) ||
 			(f->pairs_given && !f->pair[ss->ingress % MR_STATS_INGRESS]))
 			continue;
-		if (f->count_only && !f->addr.family && f->port < 0) {
+		if (f->count_only && !f->addr.family && f->port < 0 && !f->zone && f->vlan < 0) {
 			err = visit(rt, idx, ss, NULL, ctx);
 			continue;
 		}
 		read_side(rt, ss, idx, MR_FORWARD, &side[MR_FORWARD]);
 		read_side(rt, ss, idx, MR_REPLY, &side[MR_REPLY]);
-		if (side[MR_FORWARD].live && match_sides(f, ss->family, side))
+		if (side[MR_FORWARD].live && match_zone(f, mr_runtime_plan(rt), side[MR_FORWARD].zone) &&
+			match_sides(f, ss->family, side))
 			err = visit(rt, idx, ss, side, ctx);
 	}
 	mr_epoch_offline(rt->sh.epoch, slot);
@@ -366,9 +397,13 @@ static int list_flow(
 		return 0;
 	const struct side *fw = &side[MR_FORWARD];
 	uint8_t pair = (uint8_t)(ss->ingress % MR_STATS_INGRESS), state = __atomic_load_n(&ss->state, __ATOMIC_RELAXED);
-	json_t *o = json_pack("{s:I, s:i, s:s, s:s, s:i, s:o, s:o}", "id", (json_int_t)idx, "family", (int)ss->family,
-		"proto", mr_show_proto(ss->proto, proto), "state", state < STATES ? state_names[state] : "free", "zone",
-		(int)fw->zone, "source", addr_text(ss->family, fw->src), "destination", addr_text(ss->family, fw->dst));
+	int vlan = -1;
+	json_t *zone = mr_show_text(mr_zone_name(mr_runtime_plan(rt), fw->zone, &vlan));
+	json_t *o =
+		json_pack("{s:I, s:i, s:s, s:s, s:o, s:o, s:o, s:o}", "id", (json_int_t)idx, "family", (int)ss->family,
+			"proto", mr_show_proto(ss->proto, proto), "state", state < STATES ? state_names[state] : "free",
+			"zone", zone, "vlan", vlan < 0 ? json_null() : json_integer(vlan), "source",
+			addr_text(ss->family, fw->src), "destination", addr_text(ss->family, fw->dst));
 	json_t *more = json_pack("{s:o, s:o, s:I, s:I, s:b, s:o, s:o}", "interface",
 		mr_show_text(mr_stats_ingress_interface(rt->sh.stats, pair)), "pipeline",
 		mr_show_text(mr_stats_ingress_pipeline(rt->sh.stats, pair)), "age_ms",
@@ -444,8 +479,8 @@ json_t *mr_show_flows_delete(struct mr_runtime *rt, const json_t *request, struc
 	if (f.any == (bool)json_is_true(all)) {
 		mr_error_set(e, -EINVAL,
 			f.any ? "all flows or those of a filter: say one of the two"
-			      : "say which flows: give a filter (addr, port, proto, state, pipeline, interface), or "
-				"all");
+			      : "say which flows: give a filter (addr, port, proto, state, pipeline, interface, zone, "
+				"vlan), or all");
 		return NULL;
 	}
 	walk(rt, &f, end_flow, &cnt);

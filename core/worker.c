@@ -273,7 +273,8 @@ static void hits(struct mr_worker *w)
 static void parse(struct mr_worker *w)
 {
 	struct mr_arrivals *in = &w->in;
-	uint16_t zone = w->plan->interface[in->interface_id].zone;
+	const uint16_t base = w->plan->interface[in->interface_id].zone;
+	const uint16_t vlan_mask = w->plan->interface[in->interface_id].vlan_mask;
 	for (unsigned i = 0; i < PARSE_AHEAD && i < in->cnt; i++)
 		__builtin_prefetch(w->base + in->frame[i].addr);
 	for (unsigned i = 0; i < in->cnt; i++) {
@@ -283,6 +284,7 @@ static void parse(struct mr_worker *w)
 			__builtin_prefetch(w->base + in->frame[i + PARSE_AHEAD].addr);
 		in->data[i] = data;
 		mr_parse(data, data + in->frame[i].len, p);
+		uint16_t zone = mr_parse_zone(p, base, vlan_mask);
 		if (!mr_parse_has_key(p)) {
 			miss(w, i, NULL);
 		} else if (p->flags & MR_PKT_IP4) {
