@@ -33,6 +33,7 @@ enum mr_verdict {
 	MR_VERDICT_DROP,      /* reason */
 	MR_VERDICT_KERNEL,    /* to the stack */
 	MR_VERDICT_INTERFACE, /* out of `egress` as it is */
+	MR_VERDICT_TUNNEL,    /* encapsulated, by the slot `tunnel` */
 	MR_VERDICT_AGAIN,     /* revalidate ended its session: decide it as the first of a new flow */
 };
 
@@ -62,8 +63,10 @@ struct mr_packet {
 	struct mr_tuple tuple; /* effective: after the stages so far */
 	uint8_t verdict;       /* enum mr_verdict */
 	uint8_t egress;
+	uint16_t tunnel;
 	uint16_t reason;
 	bool this_packet_only;
+	bool aside; /* an exception of routing: decided for itself, and what the record says of the others stays */
 	bool one_way;
 	bool ends; /* dropped, and revalidate ended its session */
 	bool private_used;

@@ -2,6 +2,7 @@
 #include "core/decide.h"
 
 #include "core/pipeline.h"
+#include "core/route.h"
 #include "kern/rewrite.h"
 
 #include <errno.h>
@@ -108,34 +109,152 @@ static bool make_effects(const struct mr_packet *p, struct mr_flow_decision *d)
 	return true;
 }
 
-static unsigned nexthop_of(const struct mr_packet *p)
+/* The flow's number among the paths of a multipath route; packets that name no flow are told apart by their addresses. */
+static uint64_t flow_hash(const struct mr_packet *p)
 {
+	const struct mr_tuple *t = &p->tuple;
+	uint64_t seed = mr_flows_seed(p->pass->sh->flows);
+	struct mr_flow_key k;
+	struct mr_key4 k4 = { .proto = t->proto };
+	struct mr_key6 k6 = { .proto = t->proto };
+	if (p->key.family)
+		return p->key.hash;
+	if (mr_packet_key(p->parsed, p->data, p->zone, seed, &k))
+		return k.hash;
+	if (t->family == 4) {
+		memcpy(&k4.saddr_be, t->src, 4);
+		memcpy(&k4.daddr_be, t->dst, 4);
+		return mr_flow_hash4(&k4, seed);
+	}
+	memcpy(k6.saddr_be, t->src, 16);
+	memcpy(k6.daddr_be, t->dst, 16);
+	return mr_flow_hash6(&k6, seed);
+}
+
+/* ---- what a router does not forward by looking at the destination alone ------------------------------------------- */
+
+/* Sources no router forwards (RFC 1812 section 5.3.7; RFC 4291 sections 2.5.2, 2.5.3, 2.5.6, 2.7). */
+static bool martian(const struct mr_tuple *t)
+{
+	static const uint8_t loopback[16] = { [15] = 1 }, unspecified[16];
+	const uint8_t *a = t->src;
+	if (t->family == 4)
+		return a[0] == 0 || a[0] == 127 || (a[0] & 0xf0) == 0xe0 || !memcmp(a, "\xff\xff\xff\xff", 4);
+	return a[0] == 0xff || (a[0] == 0xfe && (a[1] & 0xc0) == 0x80) || !memcmp(a, unspecified, 16) ||
+		!memcmp(a, loopback, 16);
+}
+
+/* IPv4 options and IPv6 hop-by-hop options are for every router on the way; other extension headers are not. */
+static bool has_router_options(const struct mr_packet *p)
+{
+	const struct mr_parsed *h = p->parsed;
+	if (!(h->flags & MR_PKT_OPTIONS))
+		return false;
+	return h->flags & MR_PKT_IP4 || p->data[h->l3_off + 6] == MR_IP_HOPOPTS;
+}
+
+enum frame_for { FRAME_FOR_US, FRAME_FOR_ALL, FRAME_FOR_VLAN, FRAME_FOR_OTHER };
+
+/* Whose the frame is.  A VLAN device may have an address of its own, which only the stack knows. */
+static enum frame_for frame_for(const struct mr_packet *p)
+{
+	static const uint8_t none[6];
+	const uint8_t *mac = p->pass->plan->interface[p->interface_id].mac;
+	if (p->data[0] & 1)
+		return FRAME_FOR_ALL;
+	if (!memcmp(mac, none, 6) || !memcmp(mac, p->data, 6))
+		return FRAME_FOR_US;
+	return p->parsed->vlan_cnt ? FRAME_FOR_VLAN : FRAME_FOR_OTHER;
+}
+
+static bool is_multicast(const struct mr_tuple *t)
+{
+	if (t->family == 4)
+		return (t->dst[0] & 0xf0) == 0xe0 || !memcmp(t->dst, "\xff\xff\xff\xff", 4);
+	return t->dst[0] == 0xff;
+}
+
+static bool drop(struct mr_packet *p, unsigned reason)
+{
+	p->verdict = MR_VERDICT_DROP;
+	p->reason = reason;
+	return false;
+}
+
+/* The stack would not know what to do with an address that is only ours. */
+static bool to_stack(struct mr_packet *p, struct mr_flow_decision *d, unsigned reason)
+{
+	if (p->translated)
+		return drop(p, reason ? reason : MR_REASON_NO_NEXTHOP);
+	d->nexthop = MR_NEXTHOP_KERNEL;
+	d->flags |= MR_FLOW_NO_TTL;
+	return true;
+}
+
+/* Where the kernel's routes send it. */
+static bool route(struct mr_packet *p, struct mr_flow_decision *d)
+{
+	struct mr_route_answer a;
+	enum frame_for whose = frame_for(p);
+	if (!p->tuple.family)
+		return to_stack(p, d, MR_REASON_NONE);
+	if (whose == FRAME_FOR_OTHER)
+		return drop(p, MR_REASON_OTHER_HOST);
+	if (martian(&p->tuple) || (whose == FRAME_FOR_ALL && !is_multicast(&p->tuple)) || whose == FRAME_FOR_VLAN ||
+		(has_router_options(p) && !p->translated)) {
+		p->aside = true;
+		return to_stack(p, d, MR_REASON_NONE);
+	}
+	if (!p->pass->sh->routes)
+		return drop(p, MR_REASON_NO_NEXTHOP);
+	mr_routes_lookup(p->pass->sh->routes, p->interface_id, p->tuple.family, p->tuple.dst, p->key.hash, &a);
+	d->flags |= MR_FLOW_ROUTED | (uint16_t)(a.version << MR_FLOW_VERSION_SHIFT);
+	d->nexthop = a.slot;
+	if (a.verdict == MR_ROUTE_KERNEL)
+		return to_stack(p, d, a.reason);
+	if (a.verdict == MR_ROUTE_DROP || !a.slot)
+		return drop(p, a.reason ? a.reason : MR_REASON_NO_NEXTHOP);
+	return true;
+}
+
+/* ---- the decision ------------------------------------------------------------------------------------------------ */
+
+static bool find_nexthop(struct mr_packet *p, struct mr_flow_decision *d)
+{
+	const struct mr_plan_pipeline *pl = &p->pass->plan->pipeline[p->pipeline];
 	switch (p->verdict) {
 	case MR_VERDICT_KERNEL:
-		return MR_NEXTHOP_KERNEL;
+		d->nexthop = MR_NEXTHOP_KERNEL;
+		break;
 	case MR_VERDICT_INTERFACE:
-		return p->egress;
+		d->nexthop = p->egress;
+		break;
+	case MR_VERDICT_TUNNEL:
+		d->nexthop = p->tunnel;
+		break;
 	default:
-		return p->pass->plan->pipeline[p->pipeline].nexthop;
+		if (pl->to_kind == MR_TO_ROUTE)
+			return route(p, d);
+		d->nexthop = pl->nexthop;
 	}
+	if (d->nexthop == MR_NEXTHOP_KERNEL)
+		return to_stack(p, d, MR_REASON_NONE);
+	/* A bump in the wire and `back` leave TTL alone; routing (slots from MR_NEXTHOP_FIRST_FREE on) takes one. */
+	if (d->nexthop < MR_NEXTHOP_FIRST_FREE)
+		d->flags |= MR_FLOW_NO_TTL;
+	return d->nexthop || drop(p, MR_REASON_NO_NEXTHOP);
 }
 
 static bool make_decision(struct mr_packet *p, struct mr_flow_decision *d)
 {
 	memset(d, 0, sizeof(*d));
 	d->ingress = p->ingress;
-	d->nexthop = nexthop_of(p);
 	d->generation = p->pass->plan->generation;
 	d->flags = p->translated;
-	/* A bump in the wire, `back` and the stack leave TTL alone; routing (slots from MR_NEXTHOP_FIRST_FREE on) takes one. */
-	if (d->nexthop < MR_NEXTHOP_FIRST_FREE)
-		d->flags |= MR_FLOW_NO_TTL;
-	/* The stack would not know what to do with an address that is only ours. */
-	if (!d->nexthop || (d->nexthop == MR_NEXTHOP_KERNEL && p->translated)) {
-		p->verdict = MR_VERDICT_DROP;
-		p->reason = MR_REASON_NO_NEXTHOP;
+	if (!p->key.family && p->tuple.family)
+		p->key.hash = flow_hash(p);
+	if (!find_nexthop(p, d))
 		return false;
-	}
 	make_rewrite(p, d);
 	return true;
 }
@@ -200,7 +319,7 @@ static enum mr_decide_outcome known_session(struct mr_packet *p, struct mr_flow_
 		sh->sessions, p->session, p->direction, p->parsed->tcp_flags, p->pass->now_ms, &changed);
 	if (state == MR_SESSION_FREE)
 		return MR_DECIDE_AGAIN;
-	if (!*store && !(p->record_flags & MR_FLOW_DECIDED) && !p->stale)
+	if (p->aside || (!*store && !(p->record_flags & MR_FLOW_DECIDED) && !p->stale))
 		return MR_DECIDE_APPLY;
 	stored.flags |= p->direction == MR_REPLY ? MR_FLOW_REPLY : 0;
 	stored.flags |= (*store ? MR_FLOW_DECIDED : 0) | mr_decide_track(p->parsed->proto, state);
@@ -237,7 +356,7 @@ enum mr_decide_outcome mr_decide_settle(struct mr_packet *p, struct mr_flow_deci
 	bool fits = make_effects(p, out);
 	if (!p->stateful)
 		return MR_DECIDE_APPLY;
-	*store = fits && !p->this_packet_only;
+	*store = fits && !p->this_packet_only && !p->aside;
 	if (p->session)
 		return known_session(p, out, dry, store);
 	if (mr_packet_state(p) == MR_CONN_INVALID) {

@@ -2,7 +2,7 @@
 /*
  * decide.h - from the verdict of the stages to a decision that can be applied, and stored as far as it may be.
  *
- *     verdict ─► next hop, rewrite, effects ─► storable? ─► session made, or record of a known session decided
+ *     verdict ─► next hop (a route's: core/route.h), rewrite, effects ─► storable? ─► session made, or record of a known session decided
  *
  * docs/semantics.md says what is stored and when.
  */

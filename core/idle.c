@@ -8,6 +8,7 @@
  *
  * Asleep, a worker is offline for the epoch and wakes every SLEEP_MS for time-outs and ticks.
  */
+#include "core/hold.h"
 #include "core/turn.h"
 
 #include <errno.h>
@@ -146,6 +147,7 @@ void mr_worker_stop(struct mr_worker *w)
 		pthread_join(w->thread, NULL);
 		w->started = false;
 	}
+	mr_hold_discard(w);
 	mr_transmit_discard(w);
 }
 

@@ -77,7 +77,10 @@ static bool settle(struct mr_worker *w, struct mr_packet *p)
 		return true;
 	case MR_DECIDE_DROP:
 		run_effects(w, p, false);
-		mr_transmit_drop(w, &p->frame, p->ingress, p->reason);
+		if (w->plan->pipeline[p->pipeline].to_kind == MR_TO_ROUTE)
+			mr_answer_drop(w, &p->frame, p->data, p->parsed, p->ingress, p->reason, 0);
+		else
+			mr_transmit_drop(w, &p->frame, p->ingress, p->reason);
 		return true;
 	default:
 		break;

@@ -23,5 +23,7 @@ void mr_nexthops_destroy(struct mr_nexthops *t);
 void mr_nexthops_set(struct mr_nexthops *t, uint16_t slot, const struct mr_nexthop *nh);
 /* A consistent copy.  Threads: any, no lock. */
 void mr_nexthops_get(const struct mr_nexthops *t, uint16_t slot, struct mr_nexthop *out);
+/* Its kind alone: one load.  Threads: any, no lock. */
+uint8_t mr_nexthops_kind(const struct mr_nexthops *t, uint16_t slot);
 
 #endif

@@ -72,6 +72,8 @@ void mr_packet_reset(struct mr_packet *p)
 	p->verdict = MR_VERDICT_GO;
 	p->reason = MR_REASON_NONE;
 	p->egress = 0;
+	p->tunnel = 0;
+	p->aside = false;
 	p->one_way = p->ends = p->private_used = p->effects_lost = false;
 	p->translated = 0;
 	p->counter_cnt = p->meter_cnt = 0;
@@ -314,6 +316,12 @@ void mr_decide_drop(struct mr_packet *p, unsigned reason)
 {
 	p->verdict = MR_VERDICT_DROP;
 	p->reason = reason && reason < MR_REASON_CNT ? reason : MR_REASON_STAGE;
+}
+
+void mr_decide_tunnel(struct mr_packet *p, uint16_t tunnel)
+{
+	p->verdict = MR_VERDICT_TUNNEL;
+	p->tunnel = tunnel;
 }
 
 void mr_decide_kernel(struct mr_packet *p)

@@ -226,6 +226,9 @@ static int make_stages(struct mr_plan *plan, const struct mr_plan_env *env, stru
 			.stats = env->stats,
 			.effects = plan->effects,
 			.worker_cnt = env->worker_cnt,
+			.neighbours = env->neighbours,
+			.routes = env->routes,
+			.wants_routes = &plan->wants_routes,
 			.interface_id = interface_id,
 			.ctx = plan,
 			.error = e,
@@ -253,6 +256,7 @@ static int make_interfaces(struct mr_plan *plan, const struct mr_plan_env *env)
 			continue;
 		pi->handback = d->handback;
 		pi->link_down = d->link_down || !d->open;
+		memcpy(pi->mac, d->mac, sizeof(pi->mac));
 		pi->queue_cnt = 0;
 		pi->queue = NULL;
 		if (!d->open)
@@ -297,15 +301,17 @@ static int make_pipelines(struct mr_plan *plan, const struct mr_plan_env *env, s
 		case MR_TO_KERNEL:
 			p->nexthop = MR_NEXTHOP_KERNEL;
 			break;
-		default:
-			return mr_config_error(
-				c, e, cp->to_at, place_of("pipelines", cp->name).text, "this version does not route");
+		case MR_TO_ROUTE: /* each packet's own */
+			plan->wants_routes = true;
+			break;
 		}
-		for (uint32_t k = 0; cp->to_kind == MR_TO_KERNEL && k < cp->from.cnt; k++) {
+		bool stack = cp->to_kind == MR_TO_KERNEL || cp->to_kind == MR_TO_ROUTE;
+		for (uint32_t k = 0; stack && k < cp->from.cnt; k++) {
 			unsigned id = mr_plan_interface_id(plan, cp->from.items[k]);
 			if (id && env->device[id].is_file)
 				return mr_config_error(c, e, cp->to_at, place_of("pipelines", cp->name).text,
-					"'kernel' needs a device, and interface '%s' is a file", cp->from.items[k]);
+					"'%s' needs a device, and interface '%s' is a file",
+					cp->to_kind == MR_TO_KERNEL ? "kernel" : "route", cp->from.items[k]);
 		}
 	}
 	return 0;

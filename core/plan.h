@@ -54,6 +54,7 @@ struct mr_plan_interface {
 	struct mr_steer_table *steer; /* classification in user space */
 	bool key_only;                /* mr_steer_key_only(steer) */
 	bool link_down;               /* nothing can be sent: egress drops with link-down */
+	uint8_t mac[6];               /* of the device; zeros: none */
 	uint8_t pipeline_cnt;
 	uint8_t pipeline[MR_MAX_PIPELINES]; /* steer pipeline number -> index into plan.pipelines */
 	uint8_t ingress[MR_MAX_PIPELINES];  /* steer pipeline number -> ingress pair */
@@ -79,6 +80,7 @@ struct mr_plan {
 	struct mr_plan_stage stage[MR_PLAN_STAGES];
 	struct mr_effects *effects;
 	struct mr_nexthops *nexthops; /* borrowed from the runtime */
+	bool wants_routes;            /* a pipeline ends in `route`, or a stage has a tunnel */
 	/* A plan a worker was too late for (core/runtime.h): the next of those, and whether another owns its contents. */
 	struct mr_plan *abandoned_next;
 	bool abandoned_shell;
@@ -91,12 +93,15 @@ struct mr_plan_device {
 	struct mr_handback *handback;
 	bool is_file;
 	bool link_down;
+	uint8_t mac[6];
 };
 
 struct mr_plan_env {
 	struct mr_plan_device device[MR_MAX_INTERFACES + 1]; /* by id, for every interface of the configuration */
 	struct mr_stats *stats;
 	struct mr_nexthops *nexthops;
+	struct mr_neighbours *neighbours; /* for tunnels; NULL: the plan is only checked */
+	struct mr_routes *routes;
 	unsigned worker_cnt;
 	uint64_t serial;
 	struct mr_plan *previous; /* whose stages are adopted and session bytes kept; NULL at start */

@@ -2,6 +2,7 @@
 #include "core/stage.h"
 
 #include "core/arena.h"
+#include "core/neighbour.h"
 #include "core/session.h"
 
 #include <dlfcn.h>
@@ -149,6 +150,23 @@ uint16_t mr_stage_counter(struct mr_stage_env *env, const char *name)
 uint16_t mr_stage_meter(struct mr_stage_env *env, const char *name, uint64_t rate_per_s, uint64_t burst, bool bits)
 {
 	return mr_effects_meter_add(env->effects, rate_per_s, burst, bits);
+}
+
+uint16_t mr_stage_tunnel(struct mr_stage_env *env, const struct mr_stage_tunnel *tunnel)
+{
+	struct mr_tunnel t = { .ttl = tunnel->ttl, .dport = tunnel->port };
+	bool gue = tunnel->kind == MR_TUNNEL_GUE;
+	if ((tunnel->kind != MR_TUNNEL_IP && !gue) || (tunnel->family != 4 && tunnel->family != 6) || (gue && !t.dport))
+		return 0;
+	if (tunnel->family == 4)
+		t.encap = gue ? MR_ENCAP_GUE4 : MR_ENCAP_IP4;
+	else
+		t.encap = gue ? MR_ENCAP_GUE6 : MR_ENCAP_IP6;
+	memcpy(t.src, tunnel->src, tunnel->family == 4 ? 4 : 16);
+	memcpy(t.dst, tunnel->dst, tunnel->family == 4 ? 4 : 16);
+	*env->wants_routes = true;
+	/* A plan that is only checked sends nothing: any number does. */
+	return env->neighbours ? mr_neighbours_tunnel(env->neighbours, env->routes, &t) : MR_NEXTHOP_FIRST_FREE;
 }
 
 const char *mr_stage_name(const struct mr_stage_env *env)

@@ -15,6 +15,9 @@ struct mr_stage_env {
 	struct mr_stats *stats;
 	struct mr_effects *effects;
 	unsigned worker_cnt;
+	struct mr_neighbours *neighbours; /* NULL: the plan is only checked, or nothing routes */
+	struct mr_routes *routes;
+	bool *wants_routes; /* set when the stage makes a tunnel */
 	unsigned (*interface_id)(void *ctx, const char *name);
 	void *ctx;
 	struct mr_error *error;

@@ -217,3 +217,15 @@ struct mr_count mr_stats_counter_sum(const struct mr_stats *s, uint16_t id)
 	}
 	return sum;
 }
+
+void mr_stats_icmp_sum(const struct mr_stats *s, struct mr_stats_icmp *out)
+{
+	/* All members are counters of the same type. */
+	uint64_t *sum = (uint64_t *)out;
+	memset(out, 0, sizeof(*out));
+	for (unsigned w = 0; w < s->worker_cnt; w++) {
+		const uint64_t *one = (const uint64_t *)&s->worker[w].icmp;
+		for (size_t i = 0; i < sizeof(*out) / sizeof(*sum); i++)
+			sum[i] += __atomic_load_n(&one[i], __ATOMIC_RELAXED);
+	}
+}

@@ -6,15 +6,18 @@
  * reload never makes a total go back.  Two kinds:
  *
  *     ingress pairs   (interface, pipeline): received = forwarded + kernel + sum of dropped + held
+ *                     pair 0: packets of our own (ICMP errors): received = made
  *     counters        packets and bytes, made by stages ("stages.guard.rules.blocklist")
  */
 #ifndef MR_CORE_STATS_H
 #define MR_CORE_STATS_H
 
+#include "core/icmp.h"
 #include "core/reason.h"
 #include <stdint.h>
 
-#define MR_STATS_INGRESS  256 /* pairs; 0 is never used */
+#define MR_STATS_INGRESS  256 /* pairs; 0 is our own packets */
+#define MR_STATS_OWN      0
 #define MR_STATS_COUNTERS 65536
 
 struct mr_count {
@@ -30,13 +33,22 @@ struct mr_stats_ingress {
 	uint64_t dropped[MR_REASON_CNT];
 };
 
+/* ICMP errors of our own. */
+struct mr_stats_icmp {
+	uint64_t sent[MR_ICMP_KIND_CNT]; /* made and given to an egress */
+	uint64_t not_due;                /* to such a packet no error is sent (an error, multicast, ...) */
+	uint64_t limited;                /* over the rate */
+	uint64_t no_source;              /* the box has no address to send it from, or no frame or interface to send it by */
+};
+
 /* One worker's cells. */
 struct mr_stats_worker {
 	struct mr_stats_ingress *ingress; /* [MR_STATS_INGRESS] */
 	struct mr_count *counter;         /* [MR_STATS_COUNTERS], pages touched as used */
 	uint64_t loops, busy_loops, sleeps;
 	uint64_t handoff_out, handoff_in;
-	uint64_t held;          /* gauge: packets this worker holds (hand-off rings it feeds) */
+	uint64_t held; /* gauge: packets this worker holds (hand-off rings it feeds, waiting for a neighbour) */
+	struct mr_stats_icmp icmp;
 } __attribute__((aligned(64))); /* workers do not share a line */
 
 struct mr_stats;
@@ -58,6 +70,7 @@ const char *mr_stats_reason_help(const struct mr_stats *s, unsigned reason);
 
 /* Sums over workers.  Threads: any. */
 void mr_stats_ingress_sum(const struct mr_stats *s, uint8_t id, struct mr_stats_ingress *out);
+void mr_stats_icmp_sum(const struct mr_stats *s, struct mr_stats_icmp *out);
 struct mr_count mr_stats_counter_sum(const struct mr_stats *s, uint16_t id);
 
 #endif

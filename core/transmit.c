@@ -2,6 +2,7 @@
 /*
  * transmit.c - the ways out of a worker.  Every frame that came in leaves by exactly one of them, and is counted there.
  */
+#include "core/hold.h"
 #include "core/turn.h"
 
 #define TX_TRIES 4 /* offers to a full ring in one turn, with a service in between; then the frames are dropped */
@@ -99,6 +100,12 @@ void mr_transmit_overflow(struct mr_worker *w, unsigned egress)
 			w->active[i] = w->active[--w->active_cnt];
 }
 
+void mr_transmit_tell_held(struct mr_worker *w)
+{
+	uint64_t held = mr_handoff_held(w->sh->handoff, w->idx) + mr_hold_cnt(w->hold);
+	__atomic_store_n(&w->stats->held, held, __ATOMIC_RELAXED);
+}
+
 void mr_transmit_flush(struct mr_worker *w)
 {
 	for (unsigned i = 0; i < w->active_cnt; i++)
@@ -107,7 +114,7 @@ void mr_transmit_flush(struct mr_worker *w)
 	if (w->give_cnt)
 		mr_frames_give(w->magazine, w->give, w->give_cnt);
 	w->give_cnt = 0;
-	__atomic_store_n(&w->stats->held, mr_handoff_held(w->sh->handoff, w->idx), __ATOMIC_RELAXED);
+	mr_transmit_tell_held(w);
 }
 
 unsigned mr_transmit_take(struct mr_worker *w)
@@ -138,5 +145,5 @@ void mr_transmit_discard(struct mr_worker *w)
 	if (w->give_cnt)
 		mr_frames_give(w->magazine, w->give, w->give_cnt);
 	w->give_cnt = 0;
-	__atomic_store_n(&w->stats->held, mr_handoff_held(w->sh->handoff, w->idx), __ATOMIC_RELAXED);
+	mr_transmit_tell_held(w);
 }

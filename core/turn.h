@@ -81,6 +81,12 @@ struct mr_worker {
 	unsigned missed_cnt;
 	struct mr_packet packet[MR_BATCH];
 
+	/* routing */
+	const uint8_t *version[2]; /* of the buckets of IPv4 and IPv6 destinations (core/route.h) */
+	struct mr_hold *hold;
+	struct mr_icmp_limit *icmp_limit;
+	uint64_t mac, mac_mask; /* of the interface being served: its first six bytes; mask 0: it has none */
+
 	uint16_t nexthop_slot[MR_NEXTHOP_WAYS]; /* 0 = empty */
 	struct mr_nexthop nexthop[MR_NEXTHOP_WAYS];
 
@@ -125,9 +131,17 @@ bool mr_turn_hit(struct mr_worker *w, unsigned idx, const struct mr_found *f);
 /* Looks one packet up by key; true and *f when there is a record.  The copies are kept in *c4 or *c6. */
 bool mr_turn_find(struct mr_worker *w, const struct mr_flow_key *key, struct mr_found *f, struct mr_flow4 *c4,
 	struct mr_flow6 *c6);
-/* Applies a decision to a frame and sends it on its way; the frame is gone afterwards. */
+/* Applies a decision to a frame and sends it on its way, or holds it; the frame is gone afterwards. */
 void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, uint8_t ingress,
 	const struct mr_found *how);
+
+/* answer.c: ICMP errors */
+/* Drops a packet of a pipeline that routes, and says so to its sender where that is due.  Nothing has been written into the frame. */
+void mr_answer_drop(struct mr_worker *w, const struct mr_frame *f, const uint8_t *data, const struct mr_parsed *p,
+	uint8_t ingress, unsigned reason, uint32_t mtu);
+/* Answers only; the frame stays the caller's.  kind: enum mr_icmp_kind.  mtu: with MR_ICMP_TOO_BIG. */
+void mr_answer(struct mr_worker *w, const uint8_t *data, uint32_t len, const struct mr_parsed *p, uint8_t ingress,
+	unsigned kind, uint32_t mtu);
 
 /* miss.c */
 void mr_miss_finish(struct mr_worker *w);      /* w->in, w->missed */
@@ -139,6 +153,7 @@ void mr_transmit_kernel(
 	struct mr_worker *w, const struct mr_frame *f, const uint8_t *data, unsigned interface_id, uint8_t ingress);
 void mr_transmit_drop(struct mr_worker *w, const struct mr_frame *f, uint8_t ingress, unsigned reason);
 void mr_transmit_flush(struct mr_worker *w);
+void mr_transmit_tell_held(struct mr_worker *w); /* the gauge: hand-off rings it feeds, packets that wait */
 unsigned mr_transmit_take(struct mr_worker *w); /* frames other workers handed over; returns how many */
 void mr_transmit_discard(struct mr_worker *w);  /* the same, to drop them: the worker has ended */
 

@@ -4,6 +4,9 @@
  */
 #include "core/apply.h"
 #include "core/decide.h"
+#include "core/hold.h"
+#include "core/icmp.h"
+#include "core/route.h"
 #include "core/turn.h"
 
 #include <errno.h>
@@ -48,8 +51,46 @@ static __always_inline const struct mr_nexthop *nexthop(struct mr_worker *w, uin
 	if (w->nexthop_slot[way] != slot) {
 		mr_nexthops_get(w->sh->nexthops, slot, &w->nexthop[way]);
 		w->nexthop_slot[way] = slot;
+		if (slot >= MR_NEXTHOP_FIRST_FREE && w->sh->neighbours)
+			mr_neighbours_touch(w->sh->neighbours, slot, w->pass.now_ms);
 	}
 	return &w->nexthop[way];
+}
+
+/* Frames that cannot go yet, or never will: their neighbour is being resolved, others wait for it before them, or nobody found it. */
+static __attribute__((noinline)) void not_ready(struct mr_worker *w, const struct mr_frame *f, const uint8_t *data,
+	const struct mr_parsed *p, uint8_t ingress, const struct mr_found *how, uint8_t kind)
+{
+	uint16_t slot = how->st->nexthop;
+	if (!(p->flags & (MR_PKT_IP4 | MR_PKT_IP6))) {
+		mr_transmit_drop(w, f, ingress, MR_REASON_NOT_IP);
+		return;
+	}
+	if (!(how->st->flags & MR_FLOW_NO_TTL) &&
+		p->ttl <= 1) { /* before the neighbour is asked for, as a router does */
+		mr_answer_drop(w, f, data, p, ingress, MR_REASON_TTL, 0);
+		return;
+	}
+	if (kind != MR_NH_ROUTED && w->sh->neighbours)
+		mr_neighbours_want(w->sh->neighbours, slot);
+	if (kind == MR_NH_UNREACHABLE) {
+		mr_answer_drop(w, f, data, p, ingress, MR_REASON_NEIGHBOUR_FAILED, 0);
+		return;
+	}
+	if (mr_hold_put(w->hold, slot, f, p, ingress, how))
+		mr_frames_tag(w->sh->frames, f->addr, MR_OWNER_HELD, w->plan->ingress[ingress].interface_id, w->idx);
+	else
+		mr_transmit_drop(w, f, ingress, MR_REASON_NEIGHBOUR_QUEUE);
+}
+
+/* What could not be carried out.  Nothing has been written: the sender is told with the bytes it sent. */
+static __attribute__((noinline)) void refused(struct mr_worker *w, const struct mr_frame *f, const uint8_t *data,
+	const struct mr_parsed *p, uint8_t ingress, const struct mr_nexthop *nh, unsigned reason)
+{
+	if (nh->kind == MR_NH_ROUTED)
+		mr_answer_drop(w, f, data, p, ingress, reason, nh->mtu - mr_rewrite_outer_bytes(nh));
+	else
+		mr_transmit_drop(w, f, ingress, reason);
 }
 
 static __always_inline void apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p,
@@ -61,11 +102,15 @@ static __always_inline void apply(struct mr_worker *w, struct mr_frame f, uint8_
 		mr_transmit_kernel(w, &f, data, interface_id, ingress);
 		return;
 	}
+	if (nh->kind > MR_NH_ROUTED || (mr_hold_cnt(w->hold) && mr_hold_waiting(w->hold, how->st->nexthop))) {
+		not_ready(w, &f, data, p, ingress, how, nh->kind);
+		return;
+	}
 	uint8_t *start = data;
 	unsigned reason =
 		mr_apply(&data, &f.len, f.addr & w->frame_mask, p, how->st->flags, how->r4, how->r6, nh, how->hash);
 	if (reason) {
-		mr_transmit_drop(w, &f, ingress, reason);
+		refused(w, &f, data, p, ingress, nh, reason);
 		return;
 	}
 	f.addr += data - start;
@@ -90,6 +135,22 @@ static bool run_effects(struct mr_worker *w, uint16_t effects, uint32_t len)
 	return true;
 }
 
+/* Writes the decision at hand into the record again, with other flags. */
+static void store(struct mr_worker *w, const struct mr_found *f, uint16_t flags)
+{
+	const struct mr_flow_state *st = f->st;
+	struct mr_flow_decision d = { .ingress = f->ingress,
+		.flags = flags & ~MR_FLOW_CLOSING, /* the live record keeps its mark */
+		.nexthop = st->nexthop,
+		.generation = st->generation,
+		.effects = st->effects };
+	if (f->family == 4)
+		d.r4 = *f->r4;
+	else
+		d.r6 = *f->r6;
+	mr_decide_record(w->sh->flows, mr_turn_ref(w->sh->flows, f), st->session, f->family, &d);
+}
+
 /* Tells the session, and keeps the record's TRACK flag as its state wants it.  False: the session is over. */
 static bool tell_session(struct mr_worker *w, const struct mr_found *f, uint8_t tcp_flags)
 {
@@ -101,24 +162,49 @@ static bool tell_session(struct mr_worker *w, const struct mr_found *f, uint8_t 
 	if (state == MR_SESSION_FREE)
 		return false;
 	uint16_t track = mr_decide_track(MR_IP_TCP, state);
-	if ((st->flags & MR_FLOW_TRACK) == track)
-		return true;
-	struct mr_flow_decision d = { .ingress = f->ingress,
-		.flags = (st->flags & ~(MR_FLOW_TRACK | MR_FLOW_CLOSING)) | track, /* the live record keeps its mark */
-		.nexthop = st->nexthop,
-		.generation = st->generation,
-		.effects = st->effects };
-	if (f->family == 4)
-		d.r4 = *f->r4;
-	else
-		d.r6 = *f->r6;
-	mr_decide_record(w->sh->flows, mr_turn_ref(w->sh->flows, f), st->session, f->family, &d);
+	if ((st->flags & MR_FLOW_TRACK) != track)
+		store(w, f, (st->flags & ~MR_FLOW_TRACK) | track);
 	return true;
 }
 
 static inline bool valid(const struct mr_worker *w, const struct mr_found *f)
 {
 	return f->st->flags & MR_FLOW_DECIDED && f->st->generation == w->plan->generation;
+}
+
+/* Whether a route is still what the record says: no route of its destination's bucket changed since, and the slot is in use. */
+static __always_inline bool current(struct mr_worker *w, const struct mr_found *f)
+{
+	const uint8_t *version = w->version[f->family == 6];
+	uint32_t bucket = f->family == 4 ? mr_route_bucket4(f->r4->daddr_be) : mr_route_bucket6(f->r6->daddr_be);
+	return __atomic_load_n(&version[bucket], __ATOMIC_RELAXED) == f->st->flags >> MR_FLOW_VERSION_SHIFT &&
+		nexthop(w, f->st->nexthop)->kind != MR_NH_NONE;
+}
+
+/* For the box's own MAC address, and nothing in it that a router has to look at: what a stored route does not know. */
+static __always_inline bool routable(const struct mr_worker *w, unsigned i)
+{
+	uint64_t head;
+	memcpy(&head, w->in.data[i], sizeof(head));
+	return !((head ^ w->mac) & w->mac_mask) && !(w->in.parsed[i].flags & MR_PKT_OPTIONS);
+}
+
+/* Asks for the route again and stores the answer in the record, and in the copy at hand.  False: the stages are to decide again. */
+static __attribute__((noinline)) bool reroute(struct mr_worker *w, unsigned i, const struct mr_found *f)
+{
+	struct mr_flow_state *st = (struct mr_flow_state *)f->st; /* the copy of this turn */
+	const void *dst = f->family == 4 ? (const void *)&f->r4->daddr_be : (const void *)f->r6->daddr_be;
+	struct mr_route_answer a;
+	mr_routes_lookup(w->sh->routes, w->in.interface_id, f->family, dst, f->hash, &a);
+	bool kernel = a.verdict == MR_ROUTE_KERNEL;
+	if (a.verdict == MR_ROUTE_DROP || (!kernel && !a.slot) || (kernel && st->flags & (MR_FLOW_SNAT | MR_FLOW_DNAT)))
+		return false;
+	uint16_t kept = st->flags & ~(MR_FLOW_VERSION_MASK | MR_FLOW_NO_TTL);
+	st->flags = kept | (uint16_t)(a.version << MR_FLOW_VERSION_SHIFT) | (kernel ? MR_FLOW_NO_TTL : 0);
+	st->nexthop = kernel ? MR_NEXTHOP_KERNEL : a.slot;
+	w->nexthop_slot[st->nexthop % MR_NEXTHOP_WAYS] = 0; /* it may have been made just now */
+	store(w, f, st->flags);
+	return true;
 }
 
 /* The record's pair must be the packet's: the same interface, and where that does not settle it, the same pipeline. */
@@ -136,6 +222,8 @@ static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr
 	const struct mr_parsed *p = &w->in.parsed[i];
 	struct mr_frame frame = w->in.frame[i];
 	if (!valid(w, f) || !same_ingress(w, i, f->ingress))
+		return false;
+	if (f->st->flags & MR_FLOW_ROUTED && (!routable(w, i) || (!current(w, f) && !reroute(w, i, f))))
 		return false;
 	/* After a RST both records are marked, so that the session hears it when both ends go on. */
 	if (p->proto == MR_IP_TCP &&
@@ -299,6 +387,15 @@ static void parse(struct mr_worker *w)
 	}
 }
 
+/* As the first six bytes of a word in memory. */
+static void learn_mac(struct mr_worker *w, const uint8_t mac[6])
+{
+	w->mac = w->mac_mask = 0;
+	memcpy(&w->mac, mac, 6);
+	if (w->mac)
+		memset(&w->mac_mask, 0xff, 6);
+}
+
 static unsigned serve(struct mr_worker *w, struct mr_queue *q, unsigned interface_id)
 {
 	struct mr_arrivals *in = &w->in;
@@ -306,6 +403,7 @@ static unsigned serve(struct mr_worker *w, struct mr_queue *q, unsigned interfac
 	if (!in->cnt)
 		return 0;
 	in->interface_id = interface_id;
+	learn_mac(w, w->plan->interface[interface_id].mac);
 	in->cnt4 = in->cnt6 = 0;
 	w->missed_cnt = 0;
 	parse(w);
@@ -377,6 +475,8 @@ unsigned mr_worker_poll(struct mr_worker *w)
 	tell_time(w);
 	memset(w->nexthop_slot, 0, sizeof(w->nexthop_slot));
 	unsigned got = mr_transmit_take(w);
+	if (mr_hold_cnt(w->hold))
+		mr_hold_release(w);
 	got += serve_all(w, &drained);
 	mr_transmit_flush(w);
 	service_all(w);
@@ -384,7 +484,7 @@ unsigned mr_worker_poll(struct mr_worker *w)
 	mr_turn_add(&w->stats->loops, 1);
 	if (got)
 		mr_turn_add(&w->stats->busy_loops, 1);
-	atomic_store_explicit(&w->drained, drained && !got, memory_order_release);
+	atomic_store_explicit(&w->drained, drained && !got && !mr_hold_cnt(w->hold), memory_order_release);
 	if (w->started)
 		mr_epoch_quiet(w->sh->epoch, w->idx);
 	else
@@ -399,15 +499,27 @@ bool mr_worker_drained(const struct mr_worker *w)
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
+static void free_parts(struct mr_worker *w)
+{
+	mr_hold_destroy(w->hold);
+	mr_icmp_limit_destroy(w->icmp_limit);
+	free(w->egress);
+	free(w);
+}
+
 int mr_worker_create(struct mr_shared *sh, unsigned idx, struct mr_worker **out, struct mr_error *e)
 {
 	struct mr_worker *w = aligned_alloc(64, (sizeof(*w) + 63) / 64 * 64);
+	struct mr_frames_census census;
 	if (!w)
 		return mr_error_set(e, -ENOMEM, "no memory for worker %u", idx);
 	memset(w, 0, sizeof(*w));
+	mr_frames_count(sh->frames, &census);
 	w->egress = calloc(MR_MAX_INTERFACES + 1, sizeof(*w->egress));
-	if (!w->egress) {
-		free(w);
+	w->hold = mr_hold_create(census.total_cnt / sh->worker_cnt / 8);
+	w->icmp_limit = mr_icmp_limit_create(mr_flows_seed(sh->flows) + idx);
+	if (!w->egress || !w->hold || !w->icmp_limit) {
+		free_parts(w);
 		return mr_error_set(e, -ENOMEM, "no memory for worker %u", idx);
 	}
 	w->sh = sh;
@@ -419,6 +531,8 @@ int mr_worker_create(struct mr_shared *sh, unsigned idx, struct mr_worker **out,
 	w->base = mr_frames_base(sh->frames);
 	w->frame_mask = mr_frames_frame_bytes(sh->frames) - 1;
 	w->seed = mr_flows_seed(sh->flows);
+	for (unsigned i = 0; i < 2; i++)
+		w->version[i] = sh->routes ? mr_routes_versions(sh->routes, i ? 6 : 4) : NULL;
 	tell_time(w);
 	w->swept_ms = w->pass.now_ms;
 	*out = w;
@@ -431,6 +545,5 @@ void mr_worker_destroy(struct mr_worker *w)
 		return;
 	mr_worker_stop(w); /* again: what others handed over after it had stopped */
 	mr_frames_flush(w->magazine);
-	free(w->egress);
-	free(w);
+	free_parts(w);
 }

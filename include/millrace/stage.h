@@ -89,6 +89,23 @@ MR_API const char *mr_stage_name(const struct mr_stage_env *env);
 MR_API unsigned mr_stage_worker_cnt(const struct mr_stage_env *env); /* workers; control is one more */
 /* Id of a configured interface, 0 = none of that name. */
 MR_API unsigned mr_stage_interface(const struct mr_stage_env *env, const char *name);
+/*
+ * A tunnel: packets sent by it (mr_decide_tunnel) are put into another one, from src to dst, which goes where the kernel's routes say.
+ * The same parameters give the same number again.  0 = there is no room for another one, or the parameters make no tunnel.
+ */
+enum mr_tunnel_kind {
+	MR_TUNNEL_IP = 1,  /* IP in IP (RFC 2003, 2473, 4213): the families of src and of the packets may differ */
+	MR_TUNNEL_GUE = 2, /* UDP to `port`, the packet directly after it (GUE variant 1) */
+};
+struct mr_stage_tunnel {
+	uint8_t kind;             /* enum mr_tunnel_kind */
+	uint8_t family;           /* of src and dst: 4, 6 */
+	uint8_t ttl;              /* of the outer packet; 0 = 64 */
+	uint16_t port;            /* GUE: destination port, host order */
+	uint8_t src[16], dst[16]; /* network order */
+	uint32_t reserved[4];     /* 0 */
+};
+MR_API uint16_t mr_stage_tunnel(struct mr_stage_env *env, const struct mr_stage_tunnel *tunnel);
 /* "FILE:LINE:COLUMN: stages.NAME: ..." for a fault in the options; returns -EINVAL. */
 MR_API int mr_stage_error(struct mr_stage_env *env, struct mr_position at, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -148,6 +165,8 @@ MR_API bool mr_packet_session_exists(const struct mr_packet *p);
 MR_API void mr_decide_drop(struct mr_packet *p, unsigned reason);
 MR_API void mr_decide_kernel(struct mr_packet *p); /* end: to the kernel stack (untranslated packets) */
 MR_API void mr_decide_interface(struct mr_packet *p, unsigned interface_id); /* end: out of this interface as it is */
+/* End: through this tunnel (mr_stage_tunnel), wherever the pipeline ends. Its TTL is taken down by one, as by a router. */
+MR_API void mr_decide_tunnel(struct mr_packet *p, uint16_t tunnel);
 MR_API void mr_decide_source(
 	struct mr_packet *p, const uint8_t *addr, uint16_t port_be); /* NAT; changes the effective tuple */
 MR_API void mr_decide_destination(struct mr_packet *p, const uint8_t *addr, uint16_t port_be); /* port 0 = as it is */

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * route_flows.h - what the routing table and the next-hop slots ask of the flow records (core/route.h: sweep, core/neighbour.h: referred).
+ *
+ * Both walk all sessions, on the control thread, while workers go on.  They use control's slot of the epoch, which is offline when they
+ * are called.
+ */
+#ifndef MR_CORE_ROUTE_FLOWS_H
+#define MR_CORE_ROUTE_FLOWS_H
+
+#include "core/worker.h"
+
+/* Takes MR_FLOW_DECIDED off every routed record whose version is not its bucket's: so that a version may come round.  ctx: struct mr_shared. */
+void mr_route_flows_sweep(void *ctx);
+/* Calls mark(arg, slot) for the next hop of every record. */
+void mr_route_flows_referred(void *ctx, void (*mark)(void *arg, uint16_t slot), void *arg);
+
+#endif
