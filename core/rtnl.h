@@ -33,7 +33,7 @@ struct mr_rtnl_hop {
 	uint32_t ifindex;
 	uint8_t family; /* of the gateway: 4, 6; 0 = none, the destination itself is the neighbour */
 	uint8_t gateway[16];
-	uint16_t weight; /* 1..; kernel's rtnh_hops + 1 */
+	uint32_t weight; /* 1..65536; kernel's rtnh_hops + 1 */
 	uint8_t flags;   /* RTNH_F_* : DEAD, LINKDOWN, ONLINK */
 	bool unknown;    /* encapsulation (RTA_ENCAP ...) or something else we do not do */
 };
@@ -65,7 +65,7 @@ struct mr_rtnl_nexthop {
 	uint16_t member_cnt;
 	struct {
 		uint32_t id;
-		uint16_t weight;
+		uint32_t weight; /* 1..65536 */
 	} member[MR_RTNL_HOPS];
 };
 
@@ -118,14 +118,18 @@ struct mr_rtnl_rule {
 	uint8_t family;
 	uint32_t priority;
 	uint32_t table;
-	uint8_t action; /* FR_ACT_* */
-	bool plain;     /* nothing but priority and table: selects every packet */
+	uint8_t action;  /* FR_ACT_* */
+	bool plain;      /* nothing but priority and table: selects every packet */
+	bool l3mdev;     /* the kernel's own for VRFs: matters only to packets of devices in one */
+	char words[128]; /* as `ip rule` would put it: "100: from 10.0.0.0/8 fwmark 0x1 lookup 100" */
 };
 
 struct mr_rtnl {
 	enum mr_rtnl_kind kind;
 	bool deleted;     /* RTM_DEL* */
-	bool replace;     /* NLM_F_REPLACE on an event */
+	bool replace;     /* NLM_F_REPLACE on an event: in the place of the first of its kind */
+	bool append;      /* NLM_F_APPEND on an event: behind those of its kind (IPv4; else before them) */
+	bool multi;       /* NLM_F_MULTI: part of a dump */
 	bool interrupted; /* NLM_F_DUMP_INTR */
 	uint32_t seq, portid;
 	int error_code; /* of MR_RTNL_ERROR: negative errno or 0 */
