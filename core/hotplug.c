@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/hotplug.h"
 
+#include "core/mirror.h"
+
 #include <errno.h>
 #include <net/if.h>
 #include <stdlib.h>
@@ -98,6 +100,8 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 		}
 	}
 	set_wire(rt, id, info);
+	if (!ri->is_file)
+		mr_mirror_device(rt, id, info->ifindex);
 	ri->opened_cnt++;
 	ri->link_down = !info->up;
 	ri->absent_why[0] = '\0';
@@ -184,6 +188,8 @@ void mr_hotplug_close(struct mr_runtime *rt, unsigned id)
 {
 	struct mr_runtime_interface *ri = &rt->interface[id];
 	struct mr_queue_counters last = { 0 };
+	if (ri->open && !ri->is_file)
+		mr_mirror_device(rt, id, 0);
 	add_steer_counters(ri);
 	mr_interface_close(ri->open, &last);
 	ri->open = NULL;
@@ -211,9 +217,13 @@ void mr_hotplug_describe(struct mr_runtime *rt, struct mr_plan_env *env)
 			.handback = ri->handback,
 			.is_file = ri->is_file,
 			.link_down = ri->link_down };
+		if (ri->open && !ri->is_file)
+			memcpy(env->device[id].mac, mr_interface_info(ri->open)->mac, 6);
 	}
 	env->stats = rt->sh.stats;
 	env->nexthops = rt->sh.nexthops;
+	env->neighbours = rt->sh.neighbours;
+	env->routes = rt->sh.routes;
 	env->worker_cnt = rt->sh.worker_cnt;
 	env->previous = mr_runtime_plan(rt);
 }
@@ -309,6 +319,13 @@ static void follow_device(struct mr_runtime *rt, unsigned id)
 			ri->name, info->mtu_max);
 }
 
+/* The plan knows the address frames to be routed must have. */
+static bool readdressed(struct mr_runtime *rt, unsigned id)
+{
+	const struct mr_plan_interface *pi = &mr_runtime_plan(rt)->interface[id];
+	return pi->name && memcmp(pi->mac, mr_interface_info(rt->interface[id].open)->mac, sizeof(pi->mac)) != 0;
+}
+
 void mr_hotplug_poll(struct mr_runtime *rt)
 {
 	uint64_t now_ms = mr_runtime_now_ms();
@@ -328,6 +345,11 @@ void mr_hotplug_poll(struct mr_runtime *rt)
 			continue;
 		}
 		follow_device(rt, id);
+		if (readdressed(rt, id)) {
+			struct mr_error e = { "" };
+			if (refresh_plan(rt, &e)) /* tried again at the next poll */
+				mr_runtime_log(rt, "interface %s: %s", ri->name, e.text);
+		}
 		if (down != ri->link_down) {
 			struct mr_error e = { "" };
 			ri->link_down = down;

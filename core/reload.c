@@ -2,6 +2,7 @@
 #include "core/reload.h"
 
 #include "core/hotplug.h"
+#include "core/mirror.h"
 #include "core/stage.h"
 
 #include <errno.h>
@@ -220,6 +221,9 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 	if (err)
 		goto undo;
 	c = NULL; /* the plan's */
+	err = mr_mirror_open(rt, plan, e);
+	if (err)
+		goto undo;
 	err = steer_all(rt, plan, e);
 	if (err) {
 		steer_all(rt, old, &ignored);

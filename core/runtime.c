@@ -5,6 +5,7 @@
 #include "core/handoff.h"
 #include "core/hotplug.h"
 #include "core/link.h"
+#include "core/mirror.h"
 #include "core/reload.h"
 #include "core/show.h"
 #include "core/stage.h"
@@ -188,9 +189,10 @@ static int make_shared(struct mr_runtime *rt, const struct mr_config *c, struct 
 		.want_huge = c->memory.huge != 2,
 	};
 	err = mr_sessions_create(&sessions, &sh->sessions, e);
-	if (!err)
-		mr_sessions_on_expire(sh->sessions, session_expired, rt);
-	return err;
+	if (err)
+		return err;
+	mr_sessions_on_expire(sh->sessions, session_expired, rt);
+	return mr_mirror_create(rt, e);
 }
 
 static int open_interfaces(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
@@ -312,7 +314,9 @@ int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **
 	if (err)
 		goto failed;
 	mr_runtime_publish(rt, plan, NULL);
-	err = start_workers(rt, c, e);
+	err = mr_mirror_open(rt, plan, e);
+	if (!err)
+		err = start_workers(rt, c, e);
 	c = NULL; /* the plan's */
 	if (!err)
 		err = steer_interfaces(rt, e);
@@ -347,6 +351,7 @@ static void on_timer(struct mr_runtime *rt)
 	while (read(rt->timer_fd, &ticks, sizeof(ticks)) == sizeof(ticks))
 		;
 	mr_hotplug_poll(rt);
+	mr_mirror_tick(rt);
 	if (mr_hotplug_drained(rt)) {
 		mr_runtime_log(rt, "all capture files are read to their end");
 		rt->stopping = true;
@@ -359,7 +364,8 @@ int mr_runtime_run(struct mr_runtime *rt, struct mr_error *e)
 	if (rt->opt.ready)
 		rt->opt.ready();
 	while (!rt->stopping) {
-		int n = epoll_wait(rt->epoll_fd, ev, 8, -1);
+		bool routes = rt->mirror_more;
+		int n = epoll_wait(rt->epoll_fd, ev, 8, rt->mirror_more ? 0 : -1);
 		if (n < 0 && errno != EINTR)
 			return mr_error_set(e, -errno, "waiting for events failed: %s", strerror(errno));
 		for (int i = 0; i < n; i++) {
@@ -377,8 +383,15 @@ int mr_runtime_run(struct mr_runtime *rt, struct mr_error *e)
 				mr_links_service(rt->links);
 				mr_hotplug_poll(rt);
 				break;
+			case MR_MIRROR_EVENT_ROUTES:
+			case MR_MIRROR_EVENT_NEIGHBOURS:
+				routes = true;
+				break;
 			}
 		}
+		/* After the others, in slices: a table that changes as a whole keeps nobody waiting. */
+		if (routes)
+			rt->mirror_more = mr_mirror_service(rt);
 	}
 	return 0;
 }
@@ -406,6 +419,7 @@ void mr_runtime_destroy(struct mr_runtime *rt)
 	mr_sessions_destroy(sh->sessions);
 	end_abandoned(rt);
 	mr_plan_destroy(mr_runtime_plan(rt));
+	mr_mirror_destroy(rt);
 	mr_handoff_destroy(sh->handoff);
 	mr_nexthops_destroy(sh->nexthops);
 	mr_stats_destroy(sh->stats);

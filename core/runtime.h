@@ -64,7 +64,10 @@ struct mr_runtime {
 	struct mr_plan *abandoned; /* plans given up; ended with the workers */
 	struct mr_control *control;
 	struct mr_links *links;
+	struct mr_leave *leave; /* what on_exit: drop keeps; NULL = only files */
 	int signal_fd, timer_fd, epoll_fd;
+	bool mirror_open; /* the kernel's routes are read (core/mirror.h) */
+	bool mirror_more; /* ... and some of what it said is still to be */
 	bool stopping;
 	unsigned reload_failures;
 	char last_reload[512]; /* outcome of the last reload, a sentence */
