@@ -153,7 +153,7 @@ int mr_config_read_text(const char *text, size_t bytes, const char *name, const 
 	struct mr_error *e);
 void mr_config_free(struct mr_config *c);
 
-/* Refuses, with a sentence, what the reader knows but this version cannot run yet: `to: route`, `on_exit: drop`, `offload` other
+/* Refuses, with a sentence, what the reader knows but this version cannot run yet: `on_exit: drop`, `offload` other
  * than never.  mr_config_read() calls it last; the one place to lift a limit.  0 or -EINVAL. */
 int mr_config_check_supported(const struct mr_config *c, struct mr_error *e);
 

@@ -435,12 +435,5 @@ int mr_config_check_supported(const struct mr_config *c, struct mr_error *e)
 			return mr_config_error(c, e, mr_config_locate(c, w.text), w.text,
 				"'drop' is not possible yet: this version cannot drop when it is gone (want pass)");
 	}
-	for (uint32_t i = 0; i < c->pipeline_cnt; i++) {
-		struct where w = where_of("pipelines", c->pipelines[i].name, "to");
-		if (c->pipelines[i].to_kind == MR_TO_ROUTE)
-			return mr_config_error(c, e, c->pipelines[i].to_at, w.text,
-				"'route' is not possible yet: this version does not route (want an interface, back or "
-				"kernel)");
-	}
 	return 0;
 }

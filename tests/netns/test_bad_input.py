@@ -66,7 +66,6 @@ FILES = (
     ("two rules of one name", "      - { name: one, action: drop, src: $bad }", "      - { name: one, action: drop }\n      - { name: one, action: drop }", None, ["one"]),
     ("a missing set file", "entries: [ 10.0.0.0/8 ]", "file: nowhere.txt", 6, ["nowhere.txt"]),
     ("an offload that is not there", "capacity: 1k", "offload: always", 9, ["offload"]),
-    ("a route that is not there", "to: wan", "to: route", 4, ["route"]),
     ("on_exit: drop, which is not there", "wan: { device: wan }", "wan: { device: wan, on_exit: drop }", None, ["on_exit"]),
     ("a core that is not there", "version: 1", "version: 1\nworkers: { cores: 4000 }", None, ["4000"]),
     ("no YAML", "interfaces:", "interfaces: ][", None, []),
