@@ -157,6 +157,20 @@ static void add_traffic(struct mr_table *t, const json_t *o)
 	add_dropped(t, o);
 }
 
+/* ICMP errors of our own, when there were any. */
+static void show_own(const json_t *own, FILE *out)
+{
+	const json_t *n;
+	const char *kind;
+	long long limited = (long long)mr_ask_int(own, "icmp_limited_cnt");
+	if (!mr_ask_int(own, "made_packets") && !limited)
+		return;
+	fprintf(out, "ICMP errors sent: %lld", (long long)mr_ask_int(own, "sent_packets"));
+	json_object_foreach(json_object_get(own, "icmp_errors"), kind, n) if (json_integer_value(n))
+		fprintf(out, ", %s %lld", kind, (long long)json_integer_value(n));
+	fprintf(out, "; %lld over the rate\n", limited);
+}
+
 static void show_pipelines(const json_t *list, const json_t *totals, FILE *out)
 {
 	struct mr_table t;
@@ -188,6 +202,7 @@ static void show_pipelines(const json_t *list, const json_t *totals, FILE *out)
 	mr_table_write(&t, out);
 	fprintf(out, "held: %lld, unaccounted: %lld\n", (long long)mr_ask_int(totals, "held_packets"),
 		(long long)mr_ask_int(totals, "unaccounted_packets"));
+	show_own(json_object_get(totals, "own"), out);
 }
 
 static void show_stages(const json_t *list, FILE *out)

@@ -7,6 +7,7 @@
 #include "core/apply.h"
 #include "core/decide.h"
 #include "core/pipeline.h"
+#include "core/route.h"
 #include "core/turn.h"
 
 #include <errno.h>
@@ -52,6 +53,53 @@ static void to_kernel(const struct mr_pass *pass, unsigned interface_id, struct 
 	say(x, "handed to the kernel stack");
 }
 
+/* A next hop of routing, in words. */
+static void say_nexthop(
+	struct mr_explanation *x, const struct mr_pass *pass, uint16_t slot, const struct mr_nexthop *nh)
+{
+	static const char *const states[] = { [MR_NH_NONE] = "not in use",
+		[MR_NH_ROUTED] = "known",
+		[MR_NH_RESOLVING] = "being resolved by the kernel: packets wait",
+		[MR_NH_UNREACHABLE] = "not found by the kernel" };
+	static const char *const encaps[] = { "", "in IPv4, ", "in IPv6, ", "in UDP over IPv4, ",
+		"in UDP over IPv6, " };
+	const char *state = nh->kind < sizeof(states) / sizeof(states[0]) && states[nh->kind] ? states[nh->kind] : "?";
+	const char *encap = nh->encap < sizeof(encaps) / sizeof(encaps[0]) ? encaps[nh->encap] : "";
+	const char *out = nh->egress <= MR_MAX_INTERFACES ? pass->plan->interface[nh->egress].name : NULL;
+	char mac[32] = "";
+	if (nh->kind == MR_NH_ROUTED)
+		snprintf(mac, sizeof(mac), ", %02x:%02x:%02x:%02x:%02x:%02x", nh->dmac[0], nh->dmac[1], nh->dmac[2],
+			nh->dmac[3], nh->dmac[4], nh->dmac[5]);
+	say(x, "next hop %u: %sby %s%s, neighbour %s, MTU %u", slot, encap, out ? out : "no interface", mac, state,
+		nh->mtu);
+}
+
+/* The route over its destination; of a stored decision also whether it is still in force. */
+static void say_route(
+	struct mr_explanation *x, const struct mr_pass *pass, const struct mr_parsed *p, const struct mr_found *how)
+{
+	const struct mr_shared *sh = pass->sh;
+	uint8_t family = p->flags & MR_PKT_IP4 ? 4 : 6;
+	const void *dst = family == 4 ? (const void *)&how->r4->daddr_be : (const void *)how->r6->daddr_be;
+	char words[256];
+	if (!(how->st->flags & MR_FLOW_ROUTED) || !sh->routes)
+		return;
+	if (!mr_routes_describe(sh->routes, family, dst, words, sizeof(words)))
+		say(x, "route %s", words);
+	else
+		say(x, "no route covers the destination");
+}
+
+/* What is said of a drop that its sender hears of. */
+static void say_too_big(struct mr_explanation *x, const struct mr_parsed *p, const struct mr_nexthop *nh)
+{
+	unsigned mtu = nh->mtu - mr_rewrite_outer_bytes(nh);
+	if (p->flags & MR_PKT_IP4 && !(p->flags & MR_PKT_DF))
+		say(x, "larger than %u bytes: sent in fragments", mtu);
+	else
+		say(x, "larger than %u bytes and not to be fragmented: its sender is told by ICMP", mtu);
+}
+
 /* What becomes of the frame once decided: the same steps as mr_turn_apply() and the flush, on a copy. */
 static void leave(const struct mr_pass *pass, const void *frame, uint32_t len, const struct mr_parsed *p,
 	unsigned interface_id, const struct mr_found *how, struct mr_explanation *x)
@@ -59,10 +107,20 @@ static void leave(const struct mr_pass *pass, const void *frame, uint32_t len, c
 	enum { ROOM = 128 };
 	struct mr_nexthop nh;
 	mr_nexthops_get(pass->sh->nexthops, how->st->nexthop, &nh);
+	say_route(x, pass, p, how);
 	if (nh.kind == MR_NH_KERNEL) {
 		to_kernel(pass, interface_id, x);
 		return;
 	}
+	if (how->st->nexthop >= MR_NEXTHOP_FIRST_FREE)
+		say_nexthop(x, pass, how->st->nexthop, &nh);
+	if (nh.kind == MR_NH_UNREACHABLE) {
+		drop(pass, x, MR_REASON_NEIGHBOUR_FAILED);
+		return;
+	}
+	bool waits = nh.kind == MR_NH_RESOLVING;
+	if (waits) /* what becomes of it then */
+		nh.kind = MR_NH_ROUTED;
 	uint8_t *copy = malloc(ROOM + len);
 	if (!copy) {
 		say(x, "no memory to carry it out");
@@ -74,6 +132,10 @@ static void leave(const struct mr_pass *pass, const void *frame, uint32_t len, c
 	free(copy);
 	unsigned egress = nh.kind == MR_NH_BACK ? interface_id : nh.egress;
 	const struct mr_plan_interface *pi = &pass->plan->interface[egress <= MR_MAX_INTERFACES ? egress : 0];
+	if (reason == MR_REASON_TOO_BIG && nh.kind == MR_NH_ROUTED)
+		say_too_big(x, p, &nh);
+	if (reason == MR_REASON_TOO_BIG && nh.kind == MR_NH_ROUTED && p->flags & MR_PKT_IP4 && !(p->flags & MR_PKT_DF))
+		reason = MR_REASON_NONE;
 	if (!reason && (!egress || !pi->name))
 		reason = MR_REASON_NO_NEXTHOP;
 	if (!reason && (!pi->queue_cnt || pi->link_down))
@@ -84,8 +146,31 @@ static void leave(const struct mr_pass *pass, const void *frame, uint32_t len, c
 	}
 	set_verdict(x, "forward", NULL);
 	snprintf(x->egress, sizeof(x->egress), "%s", pi->name);
-	say(x, "sent out of %s%s%s", pi->name, how->st->flags & MR_FLOW_SNAT ? ", source translated" : "",
+	say(x, "%s of %s%s%s", waits ? "waits, and then is sent out" : "sent out", pi->name,
+		how->st->flags & MR_FLOW_SNAT ? ", source translated" : "",
 		how->st->flags & MR_FLOW_DNAT ? ", destination translated" : "");
+}
+
+/* A stored route is asked for again when one over the destination changed since: as the hit path does. */
+static bool reroute(const struct mr_pass *pass, unsigned interface_id, struct mr_found *f, struct mr_flow_state *st,
+	struct mr_explanation *x)
+{
+	const void *dst = f->family == 4 ? (const void *)&f->r4->daddr_be : (const void *)f->r6->daddr_be;
+	uint32_t bucket = f->family == 4 ? mr_route_bucket4(f->r4->daddr_be) : mr_route_bucket6(f->r6->daddr_be);
+	struct mr_route_answer a;
+	if (!(st->flags & MR_FLOW_ROUTED) || !pass->sh->routes)
+		return true;
+	uint8_t version = __atomic_load_n(&mr_routes_versions(pass->sh->routes, f->family)[bucket], __ATOMIC_RELAXED);
+	if (version == st->flags >> MR_FLOW_VERSION_SHIFT)
+		return true;
+	mr_routes_lookup(pass->sh->routes, interface_id, f->family, dst, f->hash, &a);
+	bool kernel = a.verdict == MR_ROUTE_KERNEL;
+	say(x, "a route changed since it was decided: looked up again");
+	if (a.verdict == MR_ROUTE_DROP || (!kernel && !a.slot) || (kernel && st->flags & (MR_FLOW_SNAT | MR_FLOW_DNAT)))
+		return false;
+	st->nexthop = kernel ? MR_NEXTHOP_KERNEL : a.slot;
+	st->flags = (st->flags & ~MR_FLOW_NO_TTL) | (kernel ? MR_FLOW_NO_TTL : 0);
+	return true;
 }
 
 struct seen {
@@ -111,6 +196,11 @@ static void look_up(const struct mr_pass *pass, const struct mr_flow_key *key, s
 	s->found = r4 || r6;
 }
 
+static struct mr_flow_state *key_state(struct seen *s, unsigned family)
+{
+	return family == 4 ? &s->c4.st : &s->c6.st;
+}
+
 /* Whether the record decides this packet, in the words of core/worker.c; and says so. */
 static bool record_decides(const struct mr_packet *p, const struct seen *s, struct mr_explanation *x)
 {
@@ -125,6 +215,8 @@ static bool record_decides(const struct mr_packet *p, const struct seen *s, stru
 		say(x, "the record was decided for another way in: the stages decide");
 	else if (syn)
 		say(x, "a SYN always goes to the stages");
+	else if (st->flags & MR_FLOW_ROUTED && p->parsed->flags & MR_PKT_OPTIONS)
+		say(x, "it has options: the stages decide");
 	else
 		return true;
 	return false;
@@ -183,7 +275,8 @@ static void explain_pipeline(const struct mr_pass *pass, unsigned interface_id, 
 		say(x, "the packet names no flow: it is decided by itself");
 	else if (p.stateful && !seen.found)
 		say(x, "no flow record: it would be the first packet of a flow");
-	if (seen.found && record_decides(&p, &seen, x)) {
+	struct mr_flow_state *st = key_state(&seen, p.key.family);
+	if (seen.found && record_decides(&p, &seen, x) && reroute(pass, interface_id, &seen.f, st, x)) {
 		x->from_record = true;
 		x->stored = true;
 		say(x, "the record decides");

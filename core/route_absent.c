@@ -29,8 +29,7 @@ WEAK void mr_neighbours_want(struct mr_neighbours *t, uint16_t slot)
 {
 }
 
-WEAK uint16_t mr_neighbours_tunnel(
-	struct mr_neighbours *t, struct mr_routes *routes, const struct mr_tunnel *tunnel)
+WEAK uint16_t mr_neighbours_tunnel(struct mr_neighbours *t, struct mr_routes *routes, const struct mr_tunnel *tunnel)
 {
 	return 0;
 }
@@ -90,4 +89,9 @@ WEAK void mr_routes_tick(struct mr_routes *r, uint64_t now_ms)
 
 WEAK void mr_routes_interface(struct mr_routes *r, unsigned interface_id, uint32_t ifindex)
 {
+}
+
+WEAK int mr_routes_describe(const struct mr_routes *r, unsigned family, const void *dst_be, char *text, size_t bytes)
+{
+	return -2;
 }

@@ -93,17 +93,42 @@ int mr_show_traffic(struct mr_runtime *rt, mr_show_pair_fn want, const char *nam
 	return put_sums(rt, &sum, o);
 }
 
+/* Packets of our own: ICMP errors, by what they say. */
+static json_t *own_packets(struct mr_runtime *rt, const struct mr_stats_ingress *own)
+{
+	static const char *const kinds[MR_ICMP_KIND_CNT] = { [MR_ICMP_TIME_EXCEEDED] = "time-exceeded",
+		[MR_ICMP_REASSEMBLY] = "reassembly-time",
+		[MR_ICMP_TOO_BIG] = "too-big",
+		[MR_ICMP_NET_UNREACHABLE] = "net-unreachable",
+		[MR_ICMP_HOST_UNREACHABLE] = "host-unreachable",
+		[MR_ICMP_PORT_UNREACHABLE] = "port-unreachable",
+		[MR_ICMP_ADMIN_PROHIBITED] = "admin-prohibited" };
+	struct mr_stats_icmp icmp;
+	json_t *errors = json_object();
+	mr_stats_icmp_sum(rt->sh.stats, &icmp);
+	for (unsigned k = 1; errors && k < MR_ICMP_KIND_CNT; k++)
+		json_object_set_new(errors, kinds[k], json_integer(num(icmp.sent[k])));
+	return json_pack("{s:I, s:I, s:I, s:o, s:I, s:I, s:I}", "made_packets", num(own->received.packets),
+		"sent_packets", num(own->forwarded.packets), "lost_packets", num(dropped_total(own)), "icmp_errors",
+		errors, "icmp_not_due_cnt", num(icmp.not_due), "icmp_limited_cnt", num(icmp.limited),
+		"icmp_no_source_cnt", num(icmp.no_source));
+}
+
 json_t *mr_show_totals(struct mr_runtime *rt)
 {
-	struct mr_stats_ingress sum;
+	struct mr_stats_ingress sum, own;
 	int64_t held = 0;
 	/* Outcomes are read before what is held: a packet between the two counts as unaccounted, never twice. */
 	sum_pairs(rt, every_pair, NULL, &sum);
+	mr_stats_ingress_sum(rt->sh.stats, MR_STATS_OWN, &own);
 	for (unsigned w = 0; w < rt->sh.worker_cnt; w++)
 		held += (int64_t)load(&mr_stats_worker(rt->sh.stats, w)->held);
 	int64_t finished = (int64_t)(sum.forwarded.packets + sum.kernel.packets + dropped_total(&sum));
-	json_t *o = json_pack("{s:I, s:I}", "held_packets", (json_int_t)held, "unaccounted_packets",
-		(json_int_t)((int64_t)sum.received.packets - finished - held));
+	/* Our own wait in the same hand-off rings. */
+	int64_t own_waiting = (int64_t)(own.received.packets - own.forwarded.packets - dropped_total(&own));
+	json_t *o = json_pack("{s:I, s:I, s:o}", "held_packets", (json_int_t)held, "unaccounted_packets",
+		(json_int_t)((int64_t)sum.received.packets - finished - held + own_waiting), "own",
+		own_packets(rt, &own));
 	if (!o || put_sums(rt, &sum, o)) {
 		json_decref(o);
 		return NULL;
