@@ -101,6 +101,8 @@ void mr_packet_begin(struct mr_packet *p, const struct mr_pass *pass, const stru
 	const struct mr_parsed *parsed, unsigned interface_id, unsigned steer_pipeline);
 /* Forgets the decision (not the session) for another round. */
 void mr_packet_reset(struct mr_packet *p);
+/* Whether it, decided, opens a session when it has none. */
+bool mr_packet_opens(const struct mr_packet *p);
 /* Attaches the session of a record that was found.  False: the session is over, treat the packet as the first. */
 bool mr_packet_attach(struct mr_packet *p, uint32_t session, uint16_t flags, uint16_t generation, mr_flow_ref ref);
 

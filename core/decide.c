@@ -315,8 +315,10 @@ static enum mr_decide_outcome known_session(struct mr_packet *p, struct mr_flow_
 	bool changed;
 	if (dry)
 		return MR_DECIDE_APPLY;
-	enum mr_session_state state = mr_session_packet(
-		sh->sessions, p->session, p->direction, p->parsed->tcp_flags, p->pass->now_ms, &changed);
+	/* The flags of a fragmented segment are told once, by the fragment that has them. */
+	uint8_t tcp_flags = p->parsed->flags & MR_PKT_FRAG_LATER ? 0 : p->parsed->tcp_flags;
+	enum mr_session_state state =
+		mr_session_packet(sh->sessions, p->session, p->direction, tcp_flags, p->pass->now_ms, &changed);
 	if (state == MR_SESSION_FREE)
 		return MR_DECIDE_AGAIN;
 	if (p->aside || (!*store && !(p->record_flags & MR_FLOW_DECIDED) && !p->stale))
@@ -359,7 +361,7 @@ enum mr_decide_outcome mr_decide_settle(struct mr_packet *p, struct mr_flow_deci
 	*store = fits && !p->this_packet_only && !p->aside;
 	if (p->session)
 		return known_session(p, out, dry, store);
-	if (mr_packet_state(p) == MR_CONN_INVALID) {
+	if (!mr_packet_opens(p)) {
 		*store = false;
 		mr_pipeline_abort(p);
 		return MR_DECIDE_APPLY;

@@ -12,8 +12,10 @@
 struct ring {
 	uint32_t head __attribute__((aligned(64))); /* the producer's; atomic */
 	uint32_t tail_seen;
+	uint32_t arrived_put;                       /* of those, not decided yet; atomic */
 	uint32_t tail __attribute__((aligned(64))); /* the consumer's; atomic */
 	uint32_t head_seen;
+	uint32_t arrived_taken; /* atomic */
 	struct mr_handoff_entry entry[MR_HANDOFF_RING] __attribute__((aligned(64)));
 };
 
@@ -78,8 +80,12 @@ unsigned mr_handoff_put(struct mr_handoff *h, unsigned from, unsigned to, const 
 		r->tail_seen = __atomic_load_n(&r->tail, __ATOMIC_ACQUIRE);
 	uint32_t room = MR_HANDOFF_RING - (head - r->tail_seen);
 	n = n < room ? n : room;
-	for (unsigned i = 0; i < n; i++)
+	uint32_t arrived = r->arrived_put;
+	for (unsigned i = 0; i < n; i++) {
 		r->entry[(head + i) & MASK] = e[i];
+		arrived += e[i].arrived != 0;
+	}
+	__atomic_store_n(&r->arrived_put, arrived, __ATOMIC_RELAXED);
 	__atomic_store_n(&r->head, head + n, __ATOMIC_RELEASE);
 	return n;
 }
@@ -92,8 +98,12 @@ unsigned mr_handoff_take(struct mr_handoff *h, unsigned from, unsigned to, struc
 		r->head_seen = __atomic_load_n(&r->head, __ATOMIC_ACQUIRE);
 	uint32_t ready = r->head_seen - tail;
 	n = n < ready ? n : ready;
-	for (unsigned i = 0; i < n; i++)
+	uint32_t arrived = r->arrived_taken;
+	for (unsigned i = 0; i < n; i++) {
 		e[i] = r->entry[(tail + i) & MASK];
+		arrived += e[i].arrived != 0;
+	}
+	__atomic_store_n(&r->arrived_taken, arrived, __ATOMIC_RELAXED);
 	if (n)
 		__atomic_store_n(&r->tail, tail + n, __ATOMIC_RELEASE);
 	return n;
@@ -105,11 +115,20 @@ static unsigned in_ring(const struct ring *r)
 	return __atomic_load_n(&r->head, __ATOMIC_ACQUIRE) - tail;
 }
 
+/* The order of reading keeps it from going below what is there when a consumer takes meanwhile. */
+static unsigned decided_in_ring(const struct ring *r)
+{
+	uint32_t all = in_ring(r);
+	uint32_t taken = __atomic_load_n(&r->arrived_taken, __ATOMIC_ACQUIRE);
+	uint32_t arrived = __atomic_load_n(&r->arrived_put, __ATOMIC_RELAXED) - taken;
+	return all > arrived ? all - arrived : 0;
+}
+
 unsigned mr_handoff_held(const struct mr_handoff *h, unsigned from)
 {
 	unsigned sum = 0;
 	for (unsigned to = 0; to < h->worker_cnt; to++)
-		sum += in_ring(ring_of(h, from, to));
+		sum += decided_in_ring(ring_of(h, from, to));
 	return sum;
 }
 

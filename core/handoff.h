@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * handoff.h - frames that leave by a queue of another worker.
+ * handoff.h - frames for another worker: those that leave by a queue of it, and fragments that it is to decide.
  *
  *     worker a ──ring[a][b]──► worker b        one producer, one consumer: no lock, no compare-and-swap
  *        └── b asleep? ──eventfd──► b
@@ -20,8 +20,9 @@
 
 struct mr_handoff_entry {
 	struct mr_frame frame;
-	uint8_t egress;  /* interface id */
+	uint8_t egress;  /* interface id; 0: it is not decided yet */
 	uint8_t ingress; /* pair that is told how it ended */
+	uint8_t arrived; /* not decided yet: the interface it was received on, and is to be treated as if received there; else 0 */
 };
 
 struct mr_handoff;
@@ -36,7 +37,8 @@ unsigned mr_handoff_put(struct mr_handoff *h, unsigned from, unsigned to, const 
 void mr_handoff_notify(struct mr_handoff *h, unsigned to);
 /* Takes up to n entries meant for `to` out of the ring from `from`.  Threads: worker `to`. */
 unsigned mr_handoff_take(struct mr_handoff *h, unsigned from, unsigned to, struct mr_handoff_entry *e, unsigned n);
-/* Entries in the rings that `from` feeds.  Exact for `from` but for what consumers take meanwhile.  Threads: any. */
+/* Decided entries in the rings that `from` feeds (those that only `arrived` nobody has counted as received yet).  Exact for `from` but for
+ * what consumers take meanwhile.  Threads: any. */
 unsigned mr_handoff_held(const struct mr_handoff *h, unsigned from);
 /* Entries waiting for `to`.  Threads: any. */
 unsigned mr_handoff_waiting(const struct mr_handoff *h, unsigned to);

@@ -148,6 +148,7 @@ void mr_worker_stop(struct mr_worker *w)
 		w->started = false;
 	}
 	mr_hold_discard(w);
+	mr_turn_fragments_discard(w);
 	mr_transmit_discard(w);
 }
 

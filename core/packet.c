@@ -85,10 +85,11 @@ void mr_packet_reset(struct mr_packet *p)
 	}
 }
 
-/* A TCP segment that cannot begin a conversation: RST, SYN with ACK, and the combinations only scanners send. */
+/* A TCP segment that cannot begin a conversation: RST, SYN with ACK, and the combinations only scanners send; a fragment that is not first,
+ * whose datagram opened one if it was to. */
 static bool opens_nothing(const struct mr_parsed *p)
 {
-	return !mr_session_opens(p->proto, p->tcp_flags);
+	return p->flags & MR_PKT_FRAG_LATER || !mr_session_opens(p->proto, p->tcp_flags);
 }
 
 void mr_packet_begin(struct mr_packet *p, const struct mr_pass *pass, const struct mr_frame *frame, uint8_t *data,
@@ -279,17 +280,24 @@ enum mr_conn_state mr_packet_state(struct mr_packet *p)
 	p->this_packet_only = true;
 	if (p->pass->plan->pipeline[p->pipeline].state != MR_STATE_SESSIONS)
 		return MR_CONN_UNTRACKED;
+	if (p->parsed->flags & MR_PKT_ICMP_ERROR && p->parsed->flags & MR_PKT_FRAG_KNOWN)
+		return MR_CONN_RELATED; /* what it quotes is in the first one, which passed or did not */
 	if (p->parsed->flags & MR_PKT_ICMP_ERROR && is_ip(p))
 		return quotes_a_session(p) ? MR_CONN_RELATED : MR_CONN_INVALID;
-	if (!p->stateful)
+	if (!p->stateful || p->parsed->flags & MR_PKT_FRAG_LATER) /* which only joins the session of the first one */
 		return MR_CONN_UNTRACKED;
 	return opens_nothing(p->parsed) ? MR_CONN_INVALID : MR_CONN_NEW;
+}
+
+bool mr_packet_opens(const struct mr_packet *p)
+{
+	return p->stateful && !opens_nothing(p->parsed);
 }
 
 /* Whether this packet, decided, would open a session. */
 static bool may_have_session(const struct mr_packet *p)
 {
-	return p->session || (p->stateful && !opens_nothing(p->parsed));
+	return p->session || mr_packet_opens(p);
 }
 
 void *mr_packet_session(struct mr_packet *p)

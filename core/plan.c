@@ -408,8 +408,14 @@ static int steer_interface(struct mr_plan *plan, const struct mr_plan_env *env, 
 	}
 	if (!err)
 		err = mr_steer_compile(all->entry, all->cnt, &pi->steer, e);
-	if (!err)
+	if (!err) {
 		pi->key_only = mr_steer_key_only(pi->steer);
+		pi->fragments_follow = mr_steer_needs_first(pi->steer);
+		for (unsigned i = 0; i < pi->pipeline_cnt; i++) {
+			const struct mr_plan_pipeline *p = &plan->pipeline[pi->pipeline[i]];
+			pi->fragments_follow |= p->stage_cnt || p->state == MR_STATE_SESSIONS;
+		}
+	}
 	free(all);
 	return err;
 }

@@ -53,6 +53,7 @@ struct mr_plan_interface {
 	struct mr_handback *handback; /* NULL for files: `kernel` is then a counted drop */
 	struct mr_steer_table *steer; /* classification in user space */
 	bool key_only;                /* mr_steer_key_only(steer) */
+	bool fragments_follow;        /* later fragments need what the first one says; else each goes at once, in any order */
 	bool link_down;               /* nothing can be sent: egress drops with link-down */
 	uint8_t mac[6];               /* of the device; zeros: none */
 	uint8_t pipeline_cnt;

@@ -47,6 +47,8 @@ struct mr_stats_worker {
 	struct mr_count *counter;         /* [MR_STATS_COUNTERS], pages touched as used */
 	uint64_t loops, busy_loops, sleeps;
 	uint64_t handoff_out, handoff_in;
+	uint64_t fragments; /* gauge: fragments kept until their first one comes; no pair has received them yet */
+	uint64_t fragments_forgotten; /* datagrams in pieces that made room for others */
 	uint64_t held; /* gauge: packets this worker holds (hand-off rings it feeds, waiting for a neighbour) */
 	struct mr_stats_icmp icmp;
 } __attribute__((aligned(64))); /* workers do not share a line */

@@ -123,8 +123,15 @@ unsigned mr_transmit_take(struct mr_worker *w)
 	unsigned sum = 0;
 	for (unsigned from = 0; from < w->sh->worker_cnt; from++) {
 		unsigned n = mr_handoff_take(w->sh->handoff, from, w->idx, e, MR_BATCH);
-		for (unsigned i = 0; i < n; i++)
-			mr_transmit_frame(w, &e[i].frame, e[i].egress, e[i].ingress);
+		unsigned arrived = 0;
+		for (unsigned i = 0; i < n; i++) {
+			if (e[i].arrived)
+				arrived++;
+			else
+				mr_transmit_frame(w, &e[i].frame, e[i].egress, e[i].ingress);
+		}
+		if (arrived)
+			mr_turn_fragments_arrive(w, e, n);
 		sum += n;
 	}
 	mr_turn_add(&w->stats->handoff_in, sum);
@@ -138,8 +145,12 @@ void mr_transmit_discard(struct mr_worker *w)
 		unsigned n;
 		while ((n = mr_handoff_take(w->sh->handoff, from, w->idx, e, MR_BATCH)) > 0) {
 			mr_turn_add(&w->stats->handoff_in, n);
-			for (unsigned i = 0; i < n; i++)
-				mr_transmit_drop(w, &e[i].frame, e[i].ingress, MR_REASON_STOPPING);
+			for (unsigned i = 0; i < n; i++) {
+				if (e[i].arrived)
+					mr_turn_fragments_refuse(w, &e[i]);
+				else
+					mr_transmit_drop(w, &e[i].frame, e[i].ingress, MR_REASON_STOPPING);
+			}
 		}
 	}
 	if (w->give_cnt)

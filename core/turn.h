@@ -79,6 +79,12 @@ struct mr_worker {
 	struct mr_arrivals in;
 	struct mr_missed missed[MR_BATCH];
 	unsigned missed_cnt;
+
+	/* fragments */
+	struct mr_fragments *fragments;
+	const struct mr_fragment_known *released; /* of the batch at hand, by arrival: it was kept; NULL = just received */
+	uint32_t fragments_crossed;               /* bit by worker: to be notified */
+
 	struct mr_packet packet[MR_BATCH];
 
 	/* routing */
@@ -124,6 +130,8 @@ static inline mr_flow_ref mr_turn_ref(const struct mr_flows *t, const struct mr_
 }
 
 /* worker.c */
+/* Finishes the w->in.cnt frames of w->in.frame, received on this interface. */
+void mr_turn_batch(struct mr_worker *w, unsigned interface_id);
 /* One packet more in a record. */
 void mr_turn_record_count(struct mr_worker *w, struct mr_flow_state *st, uint32_t bytes);
 /* Carries out the record found for arrival `idx`, if it may be: false leaves the packet to the stages.  Counts hits, not received. */
@@ -142,6 +150,16 @@ void mr_answer_drop(struct mr_worker *w, const struct mr_frame *f, const uint8_t
 /* Answers only; the frame stays the caller's.  kind: enum mr_icmp_kind.  mtu: with MR_ICMP_TOO_BIG. */
 void mr_answer(struct mr_worker *w, const uint8_t *data, uint32_t len, const struct mr_parsed *p, uint8_t ingress,
 	unsigned kind, uint32_t mtu);
+
+/* fragment_turn.c */
+/* A fragment of an interface whose fragments follow.  True: it goes on, its ports filled in; false: the frame is taken care of. */
+bool mr_turn_fragment(struct mr_worker *w, unsigned arrival, uint16_t zone);
+/* Those of n entries taken out of a ring that are not decided yet; uses w->in. */
+void mr_turn_fragments_arrive(struct mr_worker *w, const struct mr_handoff_entry *e, unsigned n);
+void mr_turn_fragments_release(struct mr_worker *w); /* what waits no longer; uses w->in */
+void mr_turn_fragments_end(struct mr_worker *w);     /* once a turn, before the flush: time-outs, other workers, gauges */
+void mr_turn_fragments_discard(struct mr_worker *w); /* the worker has ended */
+void mr_turn_fragments_refuse(struct mr_worker *w, const struct mr_handoff_entry *e); /* an undecided entry, likewise */
 
 /* miss.c */
 void mr_miss_finish(struct mr_worker *w);      /* w->in, w->missed */

@@ -4,6 +4,7 @@
  */
 #include "core/apply.h"
 #include "core/decide.h"
+#include "core/fragment.h"
 #include "core/hold.h"
 #include "core/icmp.h"
 #include "core/route.h"
@@ -226,7 +227,7 @@ static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr
 	if (f->st->flags & MR_FLOW_ROUTED && (!routable(w, i) || (!current(w, f) && !reroute(w, i, f))))
 		return false;
 	/* After a RST both records are marked, so that the session hears it when both ends go on. */
-	if (p->proto == MR_IP_TCP &&
+	if (p->proto == MR_IP_TCP && !(p->flags & MR_PKT_FRAG_LATER) &&
 		(p->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST) || f->st->flags & (MR_FLOW_TRACK | MR_FLOW_CLOSING))) {
 		/* A SYN may begin a new conversation between the same ends: that is for the stages. */
 		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN || !tell_session(w, f, p->tcp_flags))
@@ -363,6 +364,7 @@ static void parse(struct mr_worker *w)
 	struct mr_arrivals *in = &w->in;
 	const uint16_t base = w->plan->interface[in->interface_id].zone;
 	const uint16_t vlan_mask = w->plan->interface[in->interface_id].vlan_mask;
+	const bool follow = w->plan->interface[in->interface_id].fragments_follow;
 	for (unsigned i = 0; i < PARSE_AHEAD && i < in->cnt; i++)
 		__builtin_prefetch(w->base + in->frame[i].addr);
 	for (unsigned i = 0; i < in->cnt; i++) {
@@ -373,6 +375,8 @@ static void parse(struct mr_worker *w)
 		in->data[i] = data;
 		mr_parse(data, data + in->frame[i].len, p);
 		uint16_t zone = mr_parse_zone(p, base, vlan_mask);
+		if (p->flags & MR_PKT_FRAG && follow && !mr_turn_fragment(w, i, zone))
+			continue;
 		if (!mr_parse_has_key(p)) {
 			miss(w, i, NULL);
 		} else if (p->flags & MR_PKT_IP4) {
@@ -396,21 +400,28 @@ static void learn_mac(struct mr_worker *w, const uint8_t mac[6])
 		memset(&w->mac_mask, 0xff, 6);
 }
 
-static unsigned serve(struct mr_worker *w, struct mr_queue *q, unsigned interface_id)
+void mr_turn_batch(struct mr_worker *w, unsigned interface_id)
 {
-	struct mr_arrivals *in = &w->in;
-	in->cnt = q->ops->rx(q, in->frame, MR_BATCH);
-	if (!in->cnt)
-		return 0;
-	in->interface_id = interface_id;
+	w->in.interface_id = interface_id;
 	learn_mac(w, w->plan->interface[interface_id].mac);
-	in->cnt4 = in->cnt6 = 0;
+	w->in.cnt4 = w->in.cnt6 = 0;
 	w->missed_cnt = 0;
 	parse(w);
 	hits(w);
 	if (w->missed_cnt)
 		mr_miss_finish(w);
-	return in->cnt;
+}
+
+static unsigned serve(struct mr_worker *w, struct mr_queue *q, unsigned interface_id)
+{
+	unsigned n = q->ops->rx(q, w->in.frame, MR_BATCH);
+	if (!n)
+		return 0;
+	w->in.cnt = n;
+	mr_turn_batch(w, interface_id);
+	if (mr_fragment_any_held(w->fragments))
+		mr_turn_fragments_release(w);
+	return n;
 }
 
 /* ---- the turn ---------------------------------------------------------------------------------------------------- */
@@ -478,13 +489,15 @@ unsigned mr_worker_poll(struct mr_worker *w)
 	if (mr_hold_cnt(w->hold))
 		mr_hold_release(w);
 	got += serve_all(w, &drained);
+	mr_turn_fragments_end(w);
 	mr_transmit_flush(w);
 	service_all(w);
 	housekeep(w);
 	mr_turn_add(&w->stats->loops, 1);
 	if (got)
 		mr_turn_add(&w->stats->busy_loops, 1);
-	atomic_store_explicit(&w->drained, drained && !got && !mr_hold_cnt(w->hold), memory_order_release);
+	bool waits = mr_hold_cnt(w->hold) || mr_fragment_any_held(w->fragments);
+	atomic_store_explicit(&w->drained, drained && !got && !waits, memory_order_release);
 	if (w->started)
 		mr_epoch_quiet(w->sh->epoch, w->idx);
 	else
@@ -502,6 +515,7 @@ bool mr_worker_drained(const struct mr_worker *w)
 static void free_parts(struct mr_worker *w)
 {
 	mr_hold_destroy(w->hold);
+	mr_fragment_destroy(w->fragments);
 	mr_icmp_limit_destroy(w->icmp_limit);
 	free(w->egress);
 	free(w);
@@ -517,8 +531,9 @@ int mr_worker_create(struct mr_shared *sh, unsigned idx, struct mr_worker **out,
 	mr_frames_count(sh->frames, &census);
 	w->egress = calloc(MR_MAX_INTERFACES + 1, sizeof(*w->egress));
 	w->hold = mr_hold_create(census.total_cnt / sh->worker_cnt / 8);
+	w->fragments = mr_fragment_create(census.total_cnt / sh->worker_cnt / 8);
 	w->icmp_limit = mr_icmp_limit_create(mr_flows_seed(sh->flows) + idx);
-	if (!w->egress || !w->hold || !w->icmp_limit) {
+	if (!w->egress || !w->hold || !w->fragments || !w->icmp_limit) {
 		free_parts(w);
 		return mr_error_set(e, -ENOMEM, "no memory for worker %u", idx);
 	}

@@ -194,6 +194,8 @@ static void random_packet(struct mr_explain_packet *p, unsigned number, bool fro
 		p->icmp_id = 1;
 	}
 	p->fragment = chance(80) ? MR_FRAGMENT_NONE : chance(50) ? MR_FRAGMENT_FIRST : MR_FRAGMENT_LATER;
+	if (p->fragment != MR_FRAGMENT_NONE) /* what it carries is a multiple of 8 */
+		p->length_bytes = (p->family == 4 ? 20 : 48) + (p->length_bytes & ~7u);
 	p->vlan = chance(80) ? -1 : 5 + (int)rnd(3);
 	p->smac[0] = 2;
 	p->smac[4] = number >> 8;
@@ -212,7 +214,6 @@ static int host(const struct mr_explain_packet *p, const uint8_t *addr)
 
 static bool rule_holds(const struct rule *r, const struct mr_explain_packet *p, bool from_wan)
 {
-	bool later = p->fragment == MR_FRAGMENT_LATER;
 	bool icmp = p->proto == (p->family == 4 ? 1 : 58);
 	if (r->from_wan && !from_wan)
 		return false;
@@ -222,17 +223,17 @@ static bool rule_holds(const struct rule *r, const struct mr_explain_packet *p, 
 		return false;
 	if (!in_range(r->proto, p->proto) || !in_range(r->length, p->length_bytes) || !in_range(r->dscp, p->dscp))
 		return false;
-	if (r->sport.given && (!p->has_ports || later || !in_range(r->sport, p->sport)))
+	if (r->sport.given && (!p->has_ports || !in_range(r->sport, p->sport)))
 		return false;
-	if (r->dport.given && (!p->has_ports || later || !in_range(r->dport, p->dport)))
+	if (r->dport.given && (!p->has_ports || !in_range(r->dport, p->dport)))
 		return false;
 	if (r->vlan.given && (p->vlan < 0 || !in_range(r->vlan, p->vlan)))
 		return false;
 	if (r->fragment >= 0 && (p->fragment != MR_FRAGMENT_NONE) != r->fragment)
 		return false;
-	if (r->flags_given && (p->proto != 6 || later || (p->tcp_flags & r->flags_mask) != r->flags_set))
+	if (r->flags_given && (p->proto != 6 || (p->tcp_flags & r->flags_mask) != r->flags_set))
 		return false;
-	if (r->icmp_type >= 0 && (!icmp || later || p->icmp_type != r->icmp_type))
+	if (r->icmp_type >= 0 && (!icmp || p->icmp_type != r->icmp_type))
 		return false;
 	if (r->icmp_code >= 0 && p->icmp_code != r->icmp_code)
 		return false;
@@ -262,19 +263,47 @@ static unsigned collect(struct rig *r, const char *interface, bool *sent)
 	return cnt;
 }
 
+enum when { BEFORE, AFTER };
+
+static void inject_one(struct rig *r, const struct mr_explain_packet *p, uint16_t id, bool from_wan)
+{
+	uint8_t frame[MR_EXPLAIN_FRAME_MAX];
+	struct mr_error e;
+	int len = mr_explain_frame_build(p, frame, sizeof(frame), &e);
+	cr_assert_gt(len, 0, "%s", e.text);
+	if (p->fragment != MR_FRAGMENT_NONE) { /* the identification */
+		uint8_t *at = frame + (p->vlan < 0 ? 14 : 18) + (p->family == 4 ? 4 : 44);
+		at[0] = id >> 8;
+		at[1] = id;
+	}
+	rig_inject(r, from_wan ? "wan" : "lan", rnd(r->sh.worker_cnt), frame, len);
+}
+
+/* A later fragment with its first one, which is nobody's number, before or after it: the rules see the ports of the first in both. */
+static void inject(struct rig *r, const struct mr_explain_packet *p, bool from_wan, enum when when)
+{
+	static uint16_t id; /* of one datagram and no other */
+	struct mr_explain_packet first = *p;
+	id++;
+	first.fragment = MR_FRAGMENT_FIRST;
+	first.smac[4] = PACKETS >> 8;
+	first.smac[5] = PACKETS & 255;
+	if (p->fragment == MR_FRAGMENT_LATER && when == BEFORE)
+		inject_one(r, &first, id, from_wan);
+	inject_one(r, p, id, from_wan);
+	if (p->fragment == MR_FRAGMENT_LATER && when == AFTER)
+		inject_one(r, &first, id, from_wan);
+}
+
 static void one_round(struct rig *r, const struct rule *rules, unsigned cnt, bool fallback, const char *text)
 {
 	static struct mr_explain_packet packet[PACKETS];
-	static bool from_wan[PACKETS], sent[PACKETS];
-	uint8_t frame[MR_EXPLAIN_FRAME_MAX];
-	struct mr_error e;
+	static bool from_wan[PACKETS], sent[PACKETS + 1];
 	memset(sent, 0, sizeof(sent));
 	for (unsigned i = 0; i < PACKETS; i++) {
 		from_wan[i] = chance(60);
 		random_packet(&packet[i], i, from_wan[i]);
-		int len = mr_explain_frame_build(&packet[i], frame, sizeof(frame), &e);
-		cr_assert_gt(len, 0, "%s", e.text);
-		rig_inject(r, from_wan[i] ? "wan" : "lan", rnd(r->sh.worker_cnt), frame, len);
+		inject(r, &packet[i], from_wan[i], chance(50) ? BEFORE : AFTER);
 		if (chance(10)) /* batches of all sizes */
 			rig_turn(r);
 	}
