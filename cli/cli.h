@@ -2,7 +2,7 @@
 /*
  * cli.h - the command line: `millrace [--name N] [--json] VERB [OPTION]... [ARGUMENT]...`
  *
- *     argv ─args.c─► struct mr_cli ─► verb ─┬─ run, check, help: in this process
+ *     argv ─args.c─► struct mr_cli ─► verb ─┬─ run, check, cleanup, help: in this process
  *                                           └─ the others: ask.c ─control socket─► JSON ─► text.c, table.c
  *
  * Verbs are a table in main.c: from it come the parser, `millrace help` and the suggestions.  Answers go to stdout, one sentence to
@@ -119,6 +119,7 @@ void mr_text_show(const char *what, const json_t *answer, FILE *out); /* what NU
 /* ---- verbs --------------------------------------------------------------------------------------------------------- */
 
 int mr_verb_run(const struct mr_cli *c);
+int mr_verb_cleanup(const struct mr_cli *c);
 int mr_verb_check(const struct mr_cli *c);
 int mr_verb_show(const struct mr_cli *c);
 int mr_verb_top(const struct mr_cli *c);

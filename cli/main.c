@@ -42,6 +42,11 @@ static const struct mr_cli_option check_options[] = {
 	{ NULL, NULL, NULL },
 };
 
+static const struct mr_cli_option cleanup_options[] = {
+	{ "device", "DEVICE", "only what is left on this device" },
+	{ NULL, NULL, NULL },
+};
+
 static const struct mr_cli_option explain_options[] = {
 	{ "in", "INTERFACE", "where the packet comes in" },
 	{ "frame", "HEX", "a whole Ethernet frame instead of the written packet" },
@@ -84,6 +89,13 @@ const struct mr_cli_verb mr_cli_verbs[] = {
 	{ "flows", "delete [FILTER]...", "end flows: the next packet of each is decided anew",
 		"Needs at least one filter, or --all.  To see flows: millrace show flows", flows_options, 1, 1,
 		mr_verb_flows },
+	{ "cleanup", "[--device DEVICE]", "remove what an instance left that does not run any more",
+		"With on_exit: drop the program of an interface stays when Millrace ends, and drops what its pipelines "
+		"match\n"
+		"until the next start or this.  Each thing removed is named; what is not ours is named and left "
+		"alone.\n"
+		"Refused while the instance runs.",
+		cleanup_options, 0, 0, mr_verb_cleanup },
 	{ "version", "", "say the version of this program, or with --name of that instance", NULL, NULL, 0, 0,
 		mr_verb_version },
 	{ "help", "[VERB | drops | config [TOPIC]]",

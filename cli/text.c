@@ -140,6 +140,13 @@ static void note_interfaces(const json_t *list, FILE *out)
 				mr_number_count(
 					mr_ask_int(steer, "passed_packets") + mr_ask_int(steer, "no_socket_packets"),
 					buf));
+		if (mr_ask_int(steer, "unserved_dropped_packets"))
+			fprintf(out,
+				"%s: %s packets matched on queues without a socket and were dropped (unserved: drop)\n",
+				name, mr_number_count(mr_ask_int(steer, "unserved_dropped_packets"), buf));
+		if (!strcmp(mr_ask_text(o, "on_exit"), "drop"))
+			fprintf(out, "%s: on_exit: drop: when Millrace is gone, what its pipelines match is dropped\n",
+				name);
 		for (unsigned k = 0; k < sizeof(losses) / sizeof(losses[0]); k++) {
 			if (mr_ask_int(o, losses[k].key))
 				fprintf(out, "%s: %s %s\n", name, mr_number_count(mr_ask_int(o, losses[k].key), buf),

@@ -2,6 +2,7 @@
 #include "core/attach.h"
 
 #include "core/dispatch.h"
+#include "core/leave.h"
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -42,13 +43,21 @@ static uint32_t attached_id(const struct bpf_xdp_query_opts *q)
 				 : q->prog_id;
 }
 
-bool mr_attach_holder(const struct mr_device *d, char *instance, size_t bytes)
+/* Pinned, and no process runs the instance: what one left. */
+static bool is_left(const char *instance, uint32_t ifindex)
+{
+	pid_t pid;
+	return mr_leave_pinned(instance, ifindex) && !mr_leave_alive(instance, &pid);
+}
+
+bool mr_attach_holder(const struct mr_device *d, char *instance, size_t bytes, bool *left)
 {
 	LIBBPF_OPTS(bpf_xdp_query_opts, q);
 	struct mr_steer_owner owner;
 	if (bpf_xdp_query((int)d->ifindex, 0, &q) || !attached_id(&q) || !mr_dispatch_owner(attached_id(&q), &owner))
 		return false;
 	snprintf(instance, bytes, "%s", owner.instance);
+	*left = is_left(owner.instance, d->ifindex);
 	return true;
 }
 
@@ -66,7 +75,15 @@ int mr_attach_check_free(const struct mr_device *d, struct mr_error *e)
 	id = attached_id(&q);
 	if (!id)
 		return 0;
-	if (mr_dispatch_owner(id, &owner))
+	bool known = mr_dispatch_owner(id, &owner);
+	if (known && is_left(owner.instance, d->ifindex))
+		return mr_error_set(e, -EBUSY,
+			"%s still has the XDP program (id %u) that instance '%s' left when it ended, because of "
+			"on_exit: drop: "
+			"start that "
+			"instance again, or remove it with `millrace cleanup --name %s`",
+			d->name, id, owner.instance, owner.instance);
+	if (known)
 		return mr_error_set(e, -EBUSY,
 			"%s is in use by the running instance '%s' (its XDP program has id %u): end that one first; "
 			"what "
@@ -109,7 +126,7 @@ int mr_attach_prepare(struct mr_attach *a, const struct mr_device *d, bool promi
 		err = mr_device_offload(d->name, on, false, e);
 		if (err)
 			return err;
-		a->restore = on;
+		a->restore |= on;
 	}
 	return promiscuous ? promiscuous_on(a, d, e) : 0;
 }
@@ -136,10 +153,68 @@ int mr_attach_shared(struct mr_attach *a, struct bpf_object *object, bool generi
 	return mr_dispatch_attach(a->device, a->ifindex, object, generic, &a->shared, e);
 }
 
+int mr_attach_find_left(struct mr_attach *a, struct mr_leave *leave, const struct mr_device *d, char *notice,
+	size_t notice_bytes, struct mr_error *e)
+{
+	struct mr_leave_link found;
+	int err;
+
+	a->leave = leave;
+	err = leave ? mr_leave_find(leave, d->name, d->ifindex, &found, notice, notice_bytes, e) : 0;
+	if (err <= 0)
+		return err;
+	a->link_fd = found.fd;
+	a->left = a->inherited = a->pinned = true;
+	a->left_generic = found.generic;
+	a->restore |= found.owner.restore;
+	snprintf(notice, notice_bytes,
+		"takes over the program that an earlier run of this instance left on %s (it dropped %llu packets "
+		"without "
+		"one)",
+		d->name, (unsigned long long)found.dropped);
+	return 0;
+}
+
+int mr_attach_replace(struct mr_attach *a, int prog_fd, struct mr_error *e)
+{
+	int err = a->left ? bpf_link_update(a->link_fd, prog_fd, NULL) : 0;
+
+	if (!err) {
+		a->left = false;
+		return 0;
+	}
+	return mr_error_set(e, err,
+		"%s: the program that an earlier run left cannot be replaced: %s; it stays in force, `millrace "
+		"cleanup` "
+		"removes it",
+		a->device, strerror(-err));
+}
+
+int mr_attach_keep(struct mr_attach *a, bool keep, struct mr_error *e)
+{
+	int err = 0;
+
+	if (keep && a->link_fd < 0)
+		return mr_error_set(
+			e, -EOPNOTSUPP, "%s: on_exit: drop needs a link of its own, attach: link", a->device);
+	if (keep && !a->leave)
+		return mr_error_set(
+			e, -EOPNOTSUPP, "%s: there is nowhere to keep a program for on_exit: drop", a->device);
+	if (keep && !a->pinned)
+		err = mr_leave_pin(a->leave, a->device, a->ifindex, a->link_fd, e);
+	else if (!keep && a->pinned)
+		mr_leave_unpin(a->leave, a->ifindex);
+	if (!err)
+		a->pinned = keep;
+	return err;
+}
+
 void mr_attach_detach(struct mr_attach *a)
 {
 	mr_dispatch_detach(a->shared, a->ifindex);
 	a->shared = NULL;
+	if (a->left || a->pinned)
+		return;
 	if (a->link_fd >= 0)
 		close(a->link_fd);
 	a->link_fd = -1;
@@ -147,12 +222,16 @@ void mr_attach_detach(struct mr_attach *a)
 
 void mr_attach_release(struct mr_attach *a)
 {
+	const bool stays = a->left || a->pinned;
+
 	mr_attach_detach(a);
+	if (stays && a->link_fd >= 0)
+		close(a->link_fd);
 	if (a->promiscuous_fd >= 0)
 		close(a->promiscuous_fd);
 	/* by its number: it may have another name now, and its name another device; one that is gone is nothing to restore */
 	char name[IF_NAMESIZE];
-	if (a->restore && if_indextoname(a->ifindex, name))
+	if (a->restore && !stays && if_indextoname(a->ifindex, name))
 		(void)mr_device_offload(name, a->restore, true, NULL);
 	mr_attach_init(a);
 }

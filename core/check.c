@@ -47,20 +47,29 @@ static json_t *interfaces_json(struct check *k)
 			json_object_set_new(o, "mtu_bytes", json_integer(info->mtu));
 			json_object_set_new(o, "device_queues", json_integer(info->device_queue_cnt));
 			json_object_set_new(o, "link", json_string(info->up ? "up" : "down"));
+			json_object_set_new(o, "on_exit", json_string(c->on_exit == MR_EXIT_DROP ? "drop" : "pass"));
+			json_object_set_new(
+				o, "on_exit_because", c->on_exit_why ? json_string(c->on_exit_why) : json_null());
+			json_object_set_new(o, "unserved", json_string(c->unserved == MR_EXIT_DROP ? "drop" : "pass"));
 			if (info->held_by[0]) {
 				json_object_set_new(o, "held_by", json_string(info->held_by));
 				warn(k,
-					"interfaces.%s: %s is in use by the running instance '%s': a reload of it "
-					"keeps "
-					"it, another run is refused",
+					info->held_left
+						? "interfaces.%s: %s still has the program that instance '%s' left "
+						  "(on_exit: "
+						  "drop): its next start takes it over, another instance is refused"
+						: "interfaces.%s: %s is in use by the running instance '%s': a reload "
+						  "of it "
+						  "keeps it, another run is refused",
 					c->name, c->device, info->held_by);
 			}
 			if (info->queue_cnt < info->device_queue_cnt)
 				warn(k,
 					"interfaces.%s: %u of %u queues have a socket; matched packets on the others "
-					"stay "
-					"with the kernel",
-					c->name, info->queue_cnt, info->device_queue_cnt);
+					"%s",
+					c->name, info->queue_cnt, info->device_queue_cnt,
+					c->unserved == MR_EXIT_DROP ? "are dropped (unserved: drop)"
+								    : "stay with the kernel");
 		}
 		if (info->queue_cnt < k->worker_cnt && info->kind == MR_INTERFACE_XSK)
 			warn(k, "interfaces.%s: %u queue(s) for %u workers; the others hand their packets over to it",
@@ -165,6 +174,11 @@ static void print_text(FILE *out, const char *path, const json_t *data)
 				json_integer_value(json_object_get(o, "mtu_bytes")),
 				json_string_value(json_object_get(o, "link")));
 		fprintf(out, ", %lld queue(s)\n", json_integer_value(json_object_get(o, "queues")));
+		const char *because = json_string_value(json_object_get(o, "on_exit_because"));
+		if (device && !strcmp(json_string_value(json_object_get(o, "on_exit")), "drop"))
+			fprintf(out,
+				"  %-12s when Millrace is gone, what is matched here is dropped (on_exit: drop%s%s)\n",
+				"", because ? ", the default behind " : "", because ? because : "");
 	}
 	fprintf(out, "pipelines (first match wins; what matches none stays with the kernel)\n");
 	json_array_foreach(json_object_get(data, "pipelines"), i, o)

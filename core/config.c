@@ -24,7 +24,7 @@ static const char *const idle_words[] = { "adaptive", "spin", "poll", NULL };
 static const char *const huge_words[] = { "auto", "always", "never", NULL };
 static const char *const offload_words[] = { "never", "established", "always", NULL };
 static const char *const mode_words[] = { "auto", "zerocopy", "copy", "generic", NULL };
-static const char *const exit_words[] = { "pass", "drop", NULL };
+static const char *const exit_words[] = { "auto", "pass", "drop", NULL };
 static const char *const attach_words[] = { "link", "shared", NULL };
 static const char *const set_words[] = { "prefix", "port", NULL };
 static const char *const match_words[] = { "all", "auto", NULL };
@@ -109,11 +109,17 @@ static const struct mr_option interface_table[] = { INTERFACE("device", MR_TYPE_
 	INTERFACE("zone", MR_TYPE_NAME, zone, .fallback = "default",
 		.help = "interfaces of one zone share their flows, so replies may come back another way"),
 	INTERFACE("vlan_zones", MR_TYPE_BOOL, vlan_zones, .fallback = "false",
-		.help = "packets of different outer VLAN ids are different flows, even with the same addresses; the same for "
+		.help = "packets of different outer VLAN ids are different flows, even with the same addresses; the "
+			"same for "
 			"all interfaces of a zone"),
-	INTERFACE("on_exit", MR_TYPE_ENUM, on_exit, .values = exit_words, .fallback = "pass",
-		.help = "what happens to matched packets when Millrace is gone: the kernel gets them, or they are "
-			"dropped"),
+	INTERFACE("on_exit", MR_TYPE_ENUM, on_exit, .values = exit_words, .fallback = "auto",
+		.help = "what happens to matched packets when Millrace is gone: the kernel gets them (pass), or its "
+			"program "
+			"stays and drops them until the next start or `millrace cleanup` (drop); auto: drop behind a "
+			"stage that "
+			"guards, as filter, else pass (docs/attach.md)"),
+	INTERFACE("unserved", MR_TYPE_ENUM, unserved, .values = exit_words, .fallback = "auto",
+		.help = "what happens to matched packets of a queue that has no socket; auto: as with on_exit"),
 	INTERFACE("attach", MR_TYPE_ENUM, attach, .values = attach_words, .fallback = "link",
 		.help = "alone on the device by a BPF link, which ends with the process, or shared with other XDP "
 			"programs by the libxdp dispatcher (docs/attach.md)"),

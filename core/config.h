@@ -15,7 +15,8 @@
 
 enum mr_idle { MR_IDLE_ADAPTIVE, MR_IDLE_SPIN, MR_IDLE_POLL };
 enum mr_mode { MR_MODE_AUTO, MR_MODE_ZEROCOPY, MR_MODE_COPY, MR_MODE_GENERIC };
-enum mr_exit_policy { MR_EXIT_PASS, MR_EXIT_DROP };
+/* Of matched packets that no socket takes.  AUTO: decided by what serves the interface, when the file is read for a run (core/reload.h). */
+enum mr_exit_policy { MR_EXIT_AUTO, MR_EXIT_PASS, MR_EXIT_DROP };
 enum mr_attach_kind { MR_ATTACH_LINK, MR_ATTACH_SHARED };
 enum mr_state_kind { MR_STATE_SESSIONS, MR_STATE_NONE };
 
@@ -71,7 +72,9 @@ struct mr_config_interface {
 	struct mr_range_list queues; /* ids; empty = all; `queues: 2` is read as 0-1 */
 	const char *zone;            /* "default" */
 	bool vlan_zones;             /* outer VLAN ids are zones of their own */
-	int on_exit;                 /* enum mr_exit_policy */
+	int on_exit;                 /* enum mr_exit_policy: when the process is gone */
+	int unserved;                /* enum mr_exit_policy: when the queue has no socket */
+	const char *on_exit_why;     /* the stage that makes auto drop; NULL = none, or on_exit was given */
 	int attach;                  /* enum mr_attach_kind */
 	bool promiscuous;
 	uint64_t rx_ring, tx_ring; /* descriptors, powers of two; default 2048 */
@@ -153,7 +156,7 @@ int mr_config_read_text(const char *text, size_t bytes, const char *name, const 
 	struct mr_error *e);
 void mr_config_free(struct mr_config *c);
 
-/* Refuses, with a sentence, what the reader knows but this version cannot run yet: `on_exit: drop`, `offload` other
+/* Refuses, with a sentence, what the reader knows but this version cannot run yet: `offload` other
  * than never.  mr_config_read() calls it last; the one place to lift a limit.  0 or -EINVAL. */
 int mr_config_check_supported(const struct mr_config *c, struct mr_error *e);
 

@@ -429,11 +429,5 @@ int mr_config_check_supported(const struct mr_config *c, struct mr_error *e)
 		return mr_config_error(c, e, mr_config_locate(c, "flows.offload"), "flows.offload",
 			"'%s' is not possible yet: this version does not forward flows in the kernel (want never)",
 			c->flows.offload == 1 ? "established" : "always");
-	for (uint32_t i = 0; i < c->interface_cnt; i++) {
-		struct where w = where_of("interfaces", c->interfaces[i].name, "on_exit");
-		if (c->interfaces[i].on_exit != MR_EXIT_PASS)
-			return mr_config_error(c, e, mr_config_locate(c, w.text), w.text,
-				"'drop' is not possible yet: this version cannot drop when it is gone (want pass)");
-	}
 	return 0;
 }

@@ -224,7 +224,7 @@ static const char intro[] =
 	"  out: { from: [ lan ], match: [ { src: 100.64.0.0/10 } ], to: wan }\n"
 	"```\n"
 	"\n"
-	"Not yet in this version, and refused with a sentence: `on_exit: drop`, `offload` other than "
+	"Not yet in this version, and refused with a sentence: `offload` other than "
 	"`never`.\n";
 
 int mr_config_reference(FILE *out, const struct mr_config_stage_type *types, unsigned type_cnt)

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/magic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +16,13 @@
 #include <unistd.h>
 #include <xdp/libxdp.h>
 
-#define PROGRAM     "steer" /* how the names of our programs begin */
-#define PROGRAM_MAX 10      /* of one dispatcher (xdp/prog_dispatcher.h) */
-#define OWNER_MAP   ".rodata.owner"
+#define PROGRAM         "steer" /* how the names of our programs begin */
+#define PROGRAM_MAX     10      /* of one dispatcher (xdp/prog_dispatcher.h) */
+#define OWNER_MAP       ".rodata.owner"
+
+#define COUNTERS_MAP    "steer_counters"
+
+#define OWNER_BYTES_MAX 1024
 
 /* ---- both libraries say nothing on stderr; our sentences do ------------------------------------------------------ */
 
@@ -267,22 +272,32 @@ void mr_dispatch_detach(struct xdp_program *p, uint32_t ifindex)
 
 /* ---- leftovers --------------------------------------------------------------------------------------------------- */
 
-static bool owner_of_map(uint32_t map_id, struct mr_steer_owner *out)
+/* One of another version may be longer or shorter: what both have counts. */
+static bool owner_of_map(uint32_t map_id, void *to)
 {
+	struct mr_steer_owner *out = to;
 	struct bpf_map_info info = { 0 };
 	uint32_t len = sizeof(info), key = 0;
+	char value[OWNER_BYTES_MAX] = { 0 };
 	int fd = bpf_map_get_fd_by_id(map_id);
 	bool found;
 
 	if (fd < 0)
 		return false;
 	found = !bpf_obj_get_info_by_fd(fd, &info, &len) && !strcmp(info.name, OWNER_MAP) &&
-		info.value_size == sizeof(*out) && !bpf_map_lookup_elem(fd, &key, out);
+		info.value_size >= offsetof(struct mr_steer_owner, device) && info.value_size <= sizeof(value) &&
+		!bpf_map_lookup_elem(fd, &key, value);
 	close(fd);
-	return found;
+	if (!found)
+		return false;
+	memcpy(out, value, sizeof(*out));
+	out->instance[sizeof(out->instance) - 1] = 0;
+	out->device[sizeof(out->device) - 1] = 0;
+	return true;
 }
 
-static bool owner_of_fd(int prog_fd, struct mr_steer_owner *out)
+/* Of the maps of a program, the first that `fn` takes. */
+static bool any_map(int prog_fd, bool (*fn)(uint32_t map_id, void *out), void *out)
 {
 	uint32_t map[32] = { 0 };
 	struct bpf_prog_info info = { .nr_map_ids = 32, .map_ids = (uintptr_t)map };
@@ -291,9 +306,14 @@ static bool owner_of_fd(int prog_fd, struct mr_steer_owner *out)
 	if (bpf_obj_get_info_by_fd(prog_fd, &info, &len))
 		return false;
 	for (uint32_t i = 0; i < info.nr_map_ids && i < 32; i++)
-		if (owner_of_map(map[i], out))
+		if (fn(map[i], out))
 			return true;
 	return false;
+}
+
+static bool owner_of_fd(int prog_fd, struct mr_steer_owner *out)
+{
+	return any_map(prog_fd, owner_of_map, out);
 }
 
 static bool owner_of(const struct xdp_program *p, struct mr_steer_owner *out)
@@ -308,8 +328,40 @@ bool mr_dispatch_owner(uint32_t prog_id, struct mr_steer_owner *out)
 
 	if (fd >= 0)
 		close(fd);
-	out->instance[found ? sizeof(out->instance) - 1 : 0] = 0;
+	if (!found)
+		out->instance[0] = 0;
 	return found;
+}
+
+static bool counters_of_map(uint32_t map_id, void *to)
+{
+	struct bpf_map_info info = { 0 };
+	uint32_t len = sizeof(info), key = 0;
+	int cpus = libbpf_num_possible_cpus(), fd = bpf_map_get_fd_by_id(map_id);
+	struct mr_steer_cpu_counters *cpu = cpus > 0 ? calloc((size_t)cpus, sizeof(*cpu)) : NULL;
+	uint64_t *packets = to;
+	bool found = fd >= 0 && cpu && !bpf_obj_get_info_by_fd(fd, &info, &len) && !strcmp(info.name, COUNTERS_MAP) &&
+		info.type == BPF_MAP_TYPE_PERCPU_ARRAY && info.value_size == sizeof(*cpu) &&
+		!bpf_map_lookup_elem(fd, &key, cpu);
+
+	for (int c = 0; found && c < cpus; c++)
+		for (unsigned i = 0; i < MR_STEER_CNT_CNT; i++)
+			packets[i] += cpu[c].packets[i];
+	free(cpu);
+	if (fd >= 0)
+		close(fd);
+	return found;
+}
+
+int mr_dispatch_counters(uint32_t prog_id, uint64_t packets[MR_STEER_CNT_CNT])
+{
+	int fd = bpf_prog_get_fd_by_id(prog_id);
+	if (fd < 0)
+		return -ENOENT;
+	memset(packets, 0, MR_STEER_CNT_CNT * sizeof(*packets));
+	bool found = any_map(fd, counters_of_map, packets);
+	close(fd);
+	return found ? 0 : -ENOENT;
 }
 
 /* Numbers of this instance's programs in the device's dispatcher; -EBUSY when one is of this process. */

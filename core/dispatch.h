@@ -8,7 +8,8 @@
  *
  * libxdp builds a new dispatcher around the programs that are there and ours, each loaded as a replacement of one of the
  * dispatcher's functions (freplace), and keeps links to them in a bpffs.  So, unlike a link held by a process, it outlives
- * kill -9: the leftover passes everything, having no socket, until the next start of the same instance on that device removes it.
+ * kill -9: the leftover has no socket, so what matches is passed or dropped as `unserved` says, until the next start of the same
+ * instance or `millrace cleanup` removes it.
  * Which program is whose says the map .rodata.owner (struct mr_steer_owner).  Programs of others are never touched.
  */
 #ifndef MR_CORE_DISPATCH_H
@@ -42,6 +43,9 @@ void mr_dispatch_detach(struct xdp_program *p, uint32_t ifindex);
 
 /* Whether the program of this number is a steering program, and whose: also of one that is on its device alone.  Threads: any. */
 bool mr_dispatch_owner(uint32_t prog_id, struct mr_steer_owner *out);
+
+/* What a steering program counted, summed over CPUs.  -ENOENT: it is none, or gone.  Threads: any. */
+int mr_dispatch_counters(uint32_t prog_id, uint64_t packets[MR_STEER_CNT_CNT]);
 
 /* Takes out what an earlier process of this instance left: how many programs, or -errno with the sentence.  -EBUSY: the
  * program belongs to this very process (its mark).  Threads: control. */

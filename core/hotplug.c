@@ -40,6 +40,7 @@ static int keep_config(struct mr_runtime_interface *ri, const struct mr_config_i
 		if (copy.queues.items)
 			memcpy(copy.queues.items, c->queues.items, c->queues.cnt * sizeof(*c->queues.items));
 	}
+	copy.on_exit_why = NULL;
 	ri->config = copy;
 	ri->name = (char *)copy.name;
 	bool whole = copy.name && (!c->device || copy.device) && (!c->pcap_in || copy.pcap_in) &&
@@ -80,7 +81,8 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 		.magazine = magazine_of,
 		.ctx = rt,
 		.instance = rt->opt.instance,
-		.shim_cookie = rt->shim_cookie };
+		.shim_cookie = rt->shim_cookie,
+		.leave = rt->leave };
 	int err = mr_interface_open(&ri->config, id, &env, &ri->open, e);
 	if (err)
 		return err;
@@ -182,6 +184,7 @@ static void add_steer_counters(struct mr_runtime_interface *ri)
 	sum->passed += last.passed;
 	sum->unparsed += last.unparsed;
 	sum->handed_back += last.handed_back;
+	sum->unserved += last.unserved;
 }
 
 void mr_hotplug_close(struct mr_runtime *rt, unsigned id)
@@ -196,6 +199,18 @@ void mr_hotplug_close(struct mr_runtime *rt, unsigned id)
 	add_counters(&ri->closed, &last);
 	mr_handback_close(ri->handback);
 	ri->handback = NULL;
+}
+
+void mr_hotplug_let_go(struct mr_runtime *rt, unsigned id, bool inherited)
+{
+	struct mr_runtime_interface *ri = &rt->interface[id];
+	if (!ri->open)
+		return;
+	bool dropped = mr_interface_info(ri->open)->exit_drop;
+	mr_interface_let_go(ri->open, inherited);
+	if (dropped && !mr_interface_info(ri->open)->exit_drop)
+		mr_runtime_log(rt, "interface %s: the program that on_exit: drop kept on %s is removed", ri->name,
+			mr_interface_info(ri->open)->device);
 }
 
 void mr_hotplug_forget(struct mr_runtime *rt, unsigned id)
@@ -279,7 +294,7 @@ static void take_in(struct mr_runtime *rt, unsigned id)
 		return;
 	int err = open_device(rt, id, &e);
 	if (!err)
-		err = mr_steer_apply(mr_interface_steer(ri->open), mr_runtime_plan(rt)->interface[id].steer, &e);
+		err = mr_interface_apply(ri->open, mr_runtime_plan(rt)->interface[id].steer, &ri->config, &e);
 	if (!err)
 		err = refresh_plan(rt, &e);
 	if (err == -ETIMEDOUT) {

@@ -22,6 +22,8 @@ unsigned mr_hotplug_id(struct mr_runtime *rt, const char *name);
 int mr_hotplug_open(struct mr_runtime *rt, unsigned id, const struct mr_config_interface *c, struct mr_error *e);
 /* Closes it; no worker may use it any more.  Its counters go on in `closed`. */
 void mr_hotplug_close(struct mr_runtime *rt, unsigned id);
+/* Closing shall leave nothing on its device, whatever on_exit says (mr_interface_let_go()); the log says so. */
+void mr_hotplug_let_go(struct mr_runtime *rt, unsigned id, bool inherited);
 /* Closes and forgets it, so that the id is free. */
 void mr_hotplug_forget(struct mr_runtime *rt, unsigned id);
 /* What a plan needs to know of all of them. */

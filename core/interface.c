@@ -4,6 +4,7 @@
 #include "core/attach.h"
 #include "core/device.h"
 #include "core/dispatch.h"
+#include "core/leave.h"
 #include "core/memory.h"
 #include "core/pcap.h"
 #include "core/steer.h"
@@ -108,6 +109,12 @@ static int mtu_check(const struct mr_device *d, uint32_t frame_bytes, struct mr_
 		d->name, d->mtu, need, frame_bytes, room, room - L2_BYTES);
 }
 
+/* A program that is to drop when its sockets are gone does so whichever socket is missing. */
+static bool drops_unserved(const struct mr_config_interface *c)
+{
+	return c->on_exit == MR_EXIT_DROP || c->unserved == MR_EXIT_DROP;
+}
+
 /* Everything that can be said about a device before it is changed. */
 static int device_check(const struct mr_config_interface *c, uint32_t frame_bytes, struct mr_device *d, uint16_t *queue,
 	int *queue_cnt, struct mr_error *e)
@@ -121,8 +128,14 @@ static int device_check(const struct mr_config_interface *c, uint32_t frame_byte
 	if (!d->admin_up)
 		return mr_error_set(e, -ENETDOWN, "%s is down: `ip link set dev %s up`", d->name, d->name);
 	if (c->on_exit == MR_EXIT_DROP)
-		return mr_error_set(e, -EOPNOTSUPP,
-			"%s: on_exit: drop is not available in this version; set on_exit: pass", d->name);
+		err = c->attach == MR_ATTACH_SHARED
+			? mr_error_set(e, -EOPNOTSUPP,
+				  "%s: on_exit: drop needs a link of its own: set attach: link, "
+				  "or on_exit: pass",
+				  d->name)
+			: mr_leave_check(d->name, e);
+	if (err)
+		return err;
 	err = mtu_check(d, frame_bytes, e);
 	if (err)
 		return err;
@@ -130,6 +143,11 @@ static int device_check(const struct mr_config_interface *c, uint32_t frame_byte
 	if (err < 0)
 		return err;
 	*queue_cnt = err;
+	return 0;
+}
+
+static int free_check(const struct mr_config_interface *c, const struct mr_device *d, struct mr_error *e)
+{
 	return c->attach == MR_ATTACH_SHARED ? mr_dispatch_check(d, e) : mr_attach_check_free(d, e);
 }
 
@@ -143,9 +161,15 @@ int mr_interface_check(
 
 	if (info.kind == MR_INTERFACE_XSK) {
 		err = device_check(c, frame_bytes, &d, queue, &cnt, e);
-		if (err && (err != -EBUSY || !mr_attach_holder(&d, info.held_by, sizeof(info.held_by))))
+		if (err)
+			return err;
+		err = free_check(c, &d, e);
+		if (err &&
+			(err != -EBUSY || !mr_attach_holder(&d, info.held_by, sizeof(info.held_by), &info.held_left)))
 			return err;
 		info_of_device(&info, &d);
+		info.exit_drop = c->on_exit == MR_EXIT_DROP;
+		info.unserved_drop = drops_unserved(c);
 		info.mode = (enum mr_mode)c->mode; /* what will be got shows when it is bound */
 	} else {
 		info.mtu = frame_bytes - MR_XSK_HEADROOM_BYTES - L2_BYTES;
@@ -220,6 +244,8 @@ static int mode_try(struct mr_interface *i, const struct mr_config_interface *c,
 {
 	struct mr_steer_options so = {
 		.instance = env->instance,
+		.device = d->name,
+		.restore = i->attach.restore,
 		.interface_id = i->id,
 		.generic = mode == MR_MODE_GENERIC,
 		.shim_cookie = env->shim_cookie,
@@ -230,7 +256,8 @@ static int mode_try(struct mr_interface *i, const struct mr_config_interface *c,
 
 	if (!err)
 		err = sockets_open(i, c, env, d, queue, cnt, mode == MR_MODE_ZEROCOPY, e);
-	if (!err && c->attach != MR_ATTACH_SHARED)
+	/* what an earlier run left stays in force until this one knows what to do (mr_interface_apply) */
+	if (!err && c->attach != MR_ATTACH_SHARED && !i->attach.left)
 		err = mr_attach_program(&i->attach, mr_steer_prog_fd(i->steer), mode == MR_MODE_GENERIC, e);
 	if (err)
 		mode_undo(i);
@@ -265,13 +292,27 @@ static int mode_choose(struct mr_interface *i, const struct mr_config_interface 
 	enum mr_mode mode = c->mode == MR_MODE_AUTO ? MR_MODE_ZEROCOPY : (enum mr_mode)c->mode;
 	struct mr_error why = { { 0 } };
 
+	if (i->attach.left) {
+		/* a link keeps the mode it was made with */
+		if (c->mode != MR_MODE_AUTO && (c->mode == MR_MODE_GENERIC) != i->attach.left_generic)
+			return mr_error_set(e, -EBUSY,
+				"%s has the program that an earlier run of this instance left in %s mode, which mode: "
+				"%s cannot "
+				"take over: `millrace cleanup --name %s` removes it",
+				d->name, i->attach.left_generic ? "generic" : "native", name[mode], env->instance);
+		if (i->attach.left_generic && mode != MR_MODE_GENERIC) {
+			mode = MR_MODE_GENERIC;
+			snprintf(i->info.mode_why, sizeof(i->info.mode_why),
+				"the program that an earlier run left is attached in generic mode");
+		}
+	}
 	for (;; mode++) {
 		int err = mode_try(i, c, env, d, queue, cnt, mode, &why);
 		if (!err)
 			break;
 		if (error_is_general(err))
 			return mr_error_set(e, err, "%s", why.text);
-		if (c->mode != MR_MODE_AUTO || mode == MR_MODE_GENERIC)
+		if (c->mode != MR_MODE_AUTO || mode == MR_MODE_GENERIC || (i->attach.left && mode == MR_MODE_COPY))
 			return mr_error_set(e, c->mode == MR_MODE_AUTO ? err : -EOPNOTSUPP,
 				"%s (driver %s) cannot be used in mode %s: %.200s%s", d->name, d->driver, name[mode],
 				why.text, c->mode == MR_MODE_AUTO ? "" : "; mode: auto takes the best there is");
@@ -313,7 +354,16 @@ static int xsk_open(struct mr_interface *i, const struct mr_config_interface *c,
 		err = -errno;
 		return mr_error_set(e, err, "%s: %s", d.name, strerror(-err));
 	}
-	if (c->attach == MR_ATTACH_SHARED)
+	err = mr_attach_find_left(&i->attach, env->leave, &d, i->info.notice, sizeof(i->info.notice), e);
+	if (!err && i->attach.left && c->attach == MR_ATTACH_SHARED)
+		err = mr_error_set(e, -EBUSY,
+			"%s has the program that an earlier run of this instance left, which attach: shared cannot "
+			"take over: "
+			"`millrace cleanup --name %s` removes it",
+			d.name, env->instance);
+	if (!err && !i->attach.left)
+		err = free_check(c, &d, e);
+	if (!err && c->attach == MR_ATTACH_SHARED)
 		err = leftover_remove(i, &d, env, e);
 	if (!err)
 		err = mr_attach_prepare(&i->attach, &d, c->promiscuous, e);
@@ -363,6 +413,56 @@ int mr_interface_open(const struct mr_config_interface *c, unsigned id, const st
 	return 0;
 }
 
+/* ---- what happens without us ---------------------------------------------------------------------------------- */
+
+int mr_interface_apply(
+	struct mr_interface *i, const struct mr_steer_table *t, const struct mr_config_interface *c, struct mr_error *e)
+{
+	const bool drop = drops_unserved(c), keep = c->on_exit == MR_EXIT_DROP;
+	int err;
+
+	if (!i->steer)
+		return 0;
+	if (drop)
+		mr_steer_set_unserved(i->steer, true);
+	err = mr_steer_apply(i->steer, t, e);
+	if (!err)
+		err = mr_attach_replace(&i->attach, mr_steer_prog_fd(i->steer), e);
+	if (!err)
+		err = mr_attach_keep(&i->attach, keep, e);
+	if (err)
+		return err;
+	if (!drop)
+		mr_steer_set_unserved(i->steer, false);
+	i->info.exit_drop = keep;
+	i->info.unserved_drop = drop;
+	return 0;
+}
+
+static void forget_sockets(struct mr_interface *i)
+{
+	for (uint32_t key = 0; key < MR_MAX_QUEUES; key++)
+		(void)bpf_map_delete_elem(mr_steer_xskmap_fd(i->steer), &key);
+}
+
+void mr_interface_quiet(struct mr_interface *i)
+{
+	if (!i->steer)
+		return;
+	if (i->info.exit_drop)
+		forget_sockets(i);
+	else
+		(void)mr_steer_apply(i->steer, NULL, NULL); /* what cannot be quieted is cut off by closing */
+}
+
+void mr_interface_let_go(struct mr_interface *i, bool inherited)
+{
+	if (!inherited && i->attach.inherited)
+		return;
+	(void)mr_attach_keep(&i->attach, false, NULL);
+	i->info.exit_drop = false;
+}
+
 static void counters_add(struct mr_queue_counters *sum, const struct mr_queue_counters *c)
 {
 	const uint64_t *from = (const uint64_t *)c;
@@ -379,7 +479,11 @@ void mr_interface_close(struct mr_interface *i, struct mr_queue_counters *last)
 
 	if (!i)
 		return;
+	if (i->gone)
+		mr_interface_let_go(i, true);
 	/* the program first, so that nothing is steered to a closed socket */
+	if (i->steer && i->attach.pinned && !i->attach.left)
+		forget_sockets(i);
 	mr_attach_release(&i->attach);
 	for (unsigned q = 0; q < MR_MAX_QUEUES; q++) {
 		if (!i->xsk[q])

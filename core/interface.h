@@ -35,7 +35,10 @@ struct mr_interface_info {
 	uint16_t device_queue_cnt; /* rx queues the device has */
 	int numa_node;
 	bool up;          /* operational state, as last told */
-	char held_by[64]; /* mr_interface_check(): the running instance that has the device; "" = none */
+	char held_by[64]; /* mr_interface_check(): the instance whose program is on the device; "" = none */
+	bool held_left;   /* ... which does not run: it left it (on_exit: drop) */
+	bool exit_drop;   /* on_exit: drop, and the program is pinned */
+	bool unserved_drop;
 	char notice[160]; /* what opening it found and put in order, for the log; "" = nothing */
 };
 
@@ -49,20 +52,37 @@ struct mr_interface_env {
 	struct mr_magazine *(*magazine)(void *ctx, unsigned queue_idx);
 	void *ctx;
 	const char *instance;
-	uint64_t shim_cookie; /* of hand-back in generic mode (core/handback.h) */
+	uint64_t shim_cookie;   /* of hand-back in generic mode (core/handback.h) */
+	struct mr_leave *leave; /* where `on_exit: drop` keeps programs (core/leave.h); NULL = cannot be had */
 };
+
+struct mr_steer_table;
 
 /*
  * Opens: checks the device (exists, up, MTU fits the frame, mode), loads kern/steer.bpf.c with nothing steered yet, binds one
  * socket a queue in the best allowed mode, fills the fill rings, enters the sockets into the XSKMAP and attaches the program
  * (with `attach: shared` before the sockets: libxdp loads and attaches in one; it passes everything until a table is applied).
+ * Where an earlier run left its program (on_exit: drop), that one stays in force until mr_interface_apply().
  * Nothing is left behind on failure.  id is 1..MR_MAX_INTERFACES.
  * Errors: -ENODEV (no such device), -ENETDOWN, -EMSGSIZE (MTU over the frame), -EOPNOTSUPP (mode), -EBUSY (another XDP program
  * or a socket on the queue; the sentence names it), -EPERM, -ENOMEM.  Threads: control.
  */
 int mr_interface_open(const struct mr_config_interface *c, unsigned id, const struct mr_interface_env *env,
 	struct mr_interface **out, struct mr_error *e);
-/* Detaches, closes sockets, unmaps rings, reclaims frames.  NULL allowed.  No worker may use its queues.  `last` (may be NULL) gets the
+/*
+ * Puts a table in force, and then what happens to matched packets without us: on_exit and unserved of `c` (auto: pass).  In this
+ * order: the table, the program into the link an earlier run left, the pin; so that no packet which both drop passes in between.  For
+ * files nothing to do.  On failure the table before may be in force or this one.  Errors of mr_steer_apply(), mr_attach_replace(),
+ * mr_attach_keep().  Threads: control.
+ */
+int mr_interface_apply(struct mr_interface *i, const struct mr_steer_table *t, const struct mr_config_interface *c,
+	struct mr_error *e);
+/* No new packet comes to the sockets any more: what matches is passed to the kernel, or dropped with on_exit: drop.  Before the
+ * end, so that what is under way can be finished.  Threads: control. */
+void mr_interface_quiet(struct mr_interface *i);
+/* Closing shall leave nothing on the device.  `inherited` false: unless an earlier run had left something there.  Threads: control. */
+void mr_interface_let_go(struct mr_interface *i, bool inherited);
+/* Detaches (but for on_exit: drop, whose program stays, unless the device is gone or was let go), closes sockets, unmaps rings, reclaims frames.  NULL allowed.  No worker may use its queues.  `last` (may be NULL) gets the
  * final counters summed over its queues, frames lost by the closing (tx_lost) included.  Threads: control. */
 void mr_interface_close(struct mr_interface *i, struct mr_queue_counters *last);
 

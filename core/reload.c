@@ -35,6 +35,55 @@ static int load_plugins(const struct mr_config *c, struct mr_error *e)
 	return 0;
 }
 
+/* The first stage that guards, of the pipelines that take packets of the interface. */
+static const char *guard_of(const struct mr_config *c, const char *interface)
+{
+	for (uint32_t p = 0; p < c->pipeline_cnt; p++) {
+		const struct mr_config_pipeline *line = &c->pipelines[p];
+		bool from = false;
+		for (uint32_t i = 0; i < line->from.cnt; i++)
+			from |= !strcmp(line->from.items[i], interface);
+		for (uint32_t s = 0; from && s < c->stage_cnt; s++)
+			for (uint32_t i = 0; i < line->stages.cnt; i++) {
+				const struct mr_stage_type *t = mr_stage_find(c->stages[s].type);
+				if (!strcmp(line->stages.items[i], c->stages[s].name) && t && t->guards)
+					return c->stages[s].name;
+			}
+	}
+	return NULL;
+}
+
+/* What happens without us, where the file leaves it open.  A file or a shared device is not ours to close. */
+static int decide_exit(struct mr_config *c, struct mr_error *e)
+{
+	for (uint32_t n = 0; n < c->interface_cnt; n++) {
+		struct mr_config_interface *i = &c->interfaces[n];
+		if (i->on_exit == MR_EXIT_AUTO) {
+			bool closes = i->device && i->attach != MR_ATTACH_SHARED;
+			i->on_exit_why = closes ? guard_of(c, i->name) : NULL;
+			i->on_exit = i->on_exit_why ? MR_EXIT_DROP : MR_EXIT_PASS;
+		}
+		char where[80];
+		snprintf(where, sizeof(where), "interfaces.%s.on_exit", i->name);
+		if (i->on_exit == MR_EXIT_DROP && (!i->device || i->attach == MR_ATTACH_SHARED))
+			return mr_config_error(c, e, mr_config_locate(c, where), where, "drop %s",
+				i->device ? "needs a BPF link of its own: set attach: link, or leave on_exit out"
+					  : "is for devices, and this is a file");
+		if (i->unserved == MR_EXIT_AUTO)
+			i->unserved = i->on_exit;
+		if (i->on_exit != MR_EXIT_DROP || i->unserved == MR_EXIT_DROP)
+			continue;
+		snprintf(where, sizeof(where), "interfaces.%s.unserved", i->name);
+		return mr_config_error(c, e, mr_config_locate(c, where), where,
+			"pass cannot go with on_exit: drop%s%s%s: the program that drops when all sockets are gone "
+			"drops when one "
+			"is missing; set on_exit: pass as well, or leave unserved out",
+			i->on_exit_why ? " (the default behind stage '" : "", i->on_exit_why ? i->on_exit_why : "",
+			i->on_exit_why ? "')" : "");
+	}
+	return 0;
+}
+
 int mr_reload_read(const char *path, struct mr_config **out, struct mr_error *e)
 {
 	struct mr_config *c;
@@ -44,6 +93,8 @@ int mr_reload_read(const char *path, struct mr_config **out, struct mr_error *e)
 	err = check_cores(c, e);
 	if (!err)
 		err = load_plugins(c, e);
+	if (!err)
+		err = decide_exit(c, e);
 	if (!err)
 		err = mr_plan_check(c, mr_runtime_worker_cnt(c), e);
 	if (err) {
@@ -167,40 +218,49 @@ static int open_new(struct mr_runtime *rt, const struct mr_config *c, struct ope
 static void close_new(struct mr_runtime *rt, const struct opened *o)
 {
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
-		if (o->fresh[id])
+		if (o->fresh[id]) {
+			mr_hotplug_let_go(rt, id, false);
 			mr_hotplug_forget(rt, id);
+		}
 }
 
-/* Puts a plan's steering in force on every open interface; interfaces the plan does not have steer nothing. */
+/* Puts a plan's steering in force on every open interface, and what it says about on_exit and unserved; interfaces the plan does
+ * not have steer nothing. */
 static int steer_all(struct mr_runtime *rt, const struct mr_plan *plan, struct mr_error *e)
 {
-	struct mr_steer_table *nothing = NULL;
-	int err = mr_steer_compile(NULL, 0, &nothing, e);
+	int err = 0;
 	for (unsigned id = 1; !err && id <= MR_MAX_INTERFACES; id++) {
-		struct mr_interface *open = rt->interface[id].open;
-		struct mr_steer *s = open ? mr_interface_steer(open) : NULL;
-		if (s)
-			err = mr_steer_apply(s, plan->interface[id].name ? plan->interface[id].steer : nothing, e);
+		struct mr_runtime_interface *ri = &rt->interface[id];
+		if (!ri->open)
+			continue;
+		const struct mr_config_interface *ci =
+			plan->interface[id].name ? interface_named(plan->config, ri->name) : NULL;
+		err = mr_interface_apply(ri->open, ci ? plan->interface[id].steer : NULL, ci ? ci : &ri->config, e);
 	}
-	mr_steer_table_free(nothing);
 	return err;
 }
 
-int mr_reload_steer_nothing(struct mr_runtime *rt)
+/* When the device comes back, it is opened as this plan says. */
+static void keep_exit(struct mr_runtime *rt, const struct mr_plan *plan)
 {
-	struct mr_plan *nothing = calloc(1, sizeof(*nothing));
-	if (!nothing)
-		return -ENOMEM;
-	int err = steer_all(rt, nothing, NULL);
-	free(nothing);
-	return err;
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		struct mr_runtime_interface *ri = &rt->interface[id];
+		const struct mr_config_interface *ci = ri->name ? interface_named(plan->config, ri->name) : NULL;
+		if (!ci)
+			continue;
+		ri->config.on_exit = ci->on_exit;
+		ri->config.unserved = ci->unserved;
+	}
 }
 
 static void close_left_over(struct mr_runtime *rt, const struct mr_plan *plan)
 {
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
-		if (rt->interface[id].name && !plan->interface[id].name)
+		if (rt->interface[id].name && !plan->interface[id].name) {
+			/* not ours any more, whatever its on_exit was: that is for when Millrace is gone */
+			mr_hotplug_let_go(rt, id, true);
 			mr_hotplug_forget(rt, id);
+		}
 }
 
 static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *e)
@@ -244,6 +304,7 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 	uint64_t half_open = plan->config->flows.half_open_max;
 	mr_sessions_configure(rt->sh.sessions, &plan->config->flows.timeouts,
 		half_open ? half_open : plan->config->flows.capacity / 2);
+	keep_exit(rt, plan);
 	close_left_over(rt, plan);
 	mr_plan_destroy(old);
 	return 0;

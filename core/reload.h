@@ -13,13 +13,11 @@
 
 #include "core/runtime.h"
 
-/* Reads and checks a file as far as the running program needs: supported, cores, plugins loaded.  -EINVAL, -ENOENT ... */
+/* Reads and checks a file as far as the running program needs: supported, cores, plugins loaded; on_exit and unserved decided where
+ * they are auto.  -EINVAL, -ENOENT ... */
 int mr_reload_read(const char *path, struct mr_config **out, struct mr_error *e);
 /* Puts the interface's place in the file in front of the sentence in e, why it cannot be had; returns err as it is. */
 int mr_reload_place(const struct mr_config *c, const struct mr_config_interface *i, int err, struct mr_error *e);
 /* Refuses what only a restart can do: -EINVAL with the sentence.  Touches nothing.  Threads: control. */
 int mr_reload_check(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e);
-/* Leaves everything with the kernel from now on: before the end. */
-int mr_reload_steer_nothing(struct mr_runtime *rt);
-
 #endif

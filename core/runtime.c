@@ -4,6 +4,7 @@
 #include "core/control.h"
 #include "core/handoff.h"
 #include "core/hotplug.h"
+#include "core/leave.h"
 #include "core/link.h"
 #include "core/mirror.h"
 #include "core/reload.h"
@@ -210,12 +211,25 @@ static int steer_interfaces(struct mr_runtime *rt, struct mr_error *e)
 {
 	const struct mr_plan *plan = mr_runtime_plan(rt);
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
-		struct mr_steer *s = rt->interface[id].open ? mr_interface_steer(rt->interface[id].open) : NULL;
-		int err = s ? mr_steer_apply(s, plan->interface[id].steer, e) : 0;
+		struct mr_runtime_interface *ri = &rt->interface[id];
+		int err = ri->open ? mr_interface_apply(ri->open, plan->interface[id].steer, &ri->config, e) : 0;
 		if (err)
 			return err;
 	}
 	return 0;
+}
+
+static void say_left(void *ctx, const struct mr_leave_thing *thing)
+{
+	mr_runtime_log(ctx, "%s", thing->text);
+}
+
+/* What earlier runs left on devices that are not ours now.  After all that may fail: a start that fails changes nothing of it. */
+static void sweep_leftovers(struct mr_runtime *rt)
+{
+	struct mr_error e = { "" };
+	if (mr_leave_sweep(rt->leave, rt->shim_cookie, NULL, say_left, rt, &e))
+		mr_runtime_log(rt, "%s", e.text);
 }
 
 static int start_workers(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
@@ -249,7 +263,11 @@ static int make_control(struct mr_runtime *rt, const struct mr_config *c, struct
 	bool devices = false;
 
 	snprintf(path, sizeof(path), "/run/millrace/%s.sock", rt->opt.instance);
-	int err = mr_control_create(rt->opt.socket ? rt->opt.socket : path, mr_show_answer, rt, &rt->control, &why);
+	const char *socket = rt->opt.socket ? rt->opt.socket : path;
+	bool stale = !access(socket, F_OK);
+	int err = mr_control_create(socket, mr_show_answer, rt, &rt->control, &why);
+	if (!err && stale)
+		mr_runtime_log(rt, "replaced the control socket %s that an earlier run left", socket);
 	if (!err)
 		return wait_on(rt, mr_control_fd(rt->control), EVENT_CONTROL);
 	for (uint32_t i = 0; i < c->interface_cnt; i++)
@@ -302,6 +320,9 @@ int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **
 		err = mr_reload_read(opt->path, &c, e);
 	if (!err)
 		err = make_events(rt, c, e);
+	/* after the control socket: of two runs of one name only one comes here */
+	if (!err)
+		err = mr_leave_open(rt->opt.instance, &rt->leave, e);
 	if (!err)
 		err = make_shared(rt, c, e);
 	if (!err)
@@ -322,6 +343,7 @@ int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **
 		err = steer_interfaces(rt, e);
 	if (err)
 		goto failed;
+	sweep_leftovers(rt);
 	rt->started_ns = mr_runtime_now_ms() * 1000000;
 	rt->loaded_at = time(NULL);
 	*out = rt;
@@ -396,14 +418,34 @@ int mr_runtime_run(struct mr_runtime *rt, struct mr_error *e)
 	return 0;
 }
 
+/* First nothing new comes up and what is in the rings is finished.  A start that failed leaves what it found. */
+static void leave_devices(struct mr_runtime *rt)
+{
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		struct mr_runtime_interface *ri = &rt->interface[id];
+		if (!ri->open)
+			continue;
+		if (!rt->started_ns)
+			mr_hotplug_let_go(rt, id, false);
+		else
+			mr_interface_quiet(ri->open);
+		if (rt->started_ns && mr_interface_info(ri->open)->exit_drop)
+			mr_runtime_log(rt,
+				"interface %s: on_exit: drop: on %s, what its pipelines match is dropped until the "
+				"next start or "
+				"`millrace cleanup --name %s`",
+				ri->name, mr_interface_info(ri->open)->device, rt->opt.instance);
+	}
+	if (rt->started_ns)
+		usleep(DRAIN_US);
+}
+
 void mr_runtime_destroy(struct mr_runtime *rt)
 {
 	if (!rt)
 		return;
 	struct mr_shared *sh = &rt->sh;
-	/* First nothing new comes up and what is in the rings is finished; then nobody works any more. */
-	if (rt->started_ns && !mr_reload_steer_nothing(rt))
-		usleep(DRAIN_US);
+	leave_devices(rt);
 	for (unsigned w = 0; w < sh->worker_cnt; w++)
 		if (rt->worker[w])
 			mr_worker_stop(rt->worker[w]);
@@ -416,6 +458,7 @@ void mr_runtime_destroy(struct mr_runtime *rt)
 		mr_worker_destroy(rt->worker[w]);
 	mr_control_destroy(rt->control);
 	mr_links_close(rt->links);
+	mr_leave_close(rt->leave);
 	mr_sessions_destroy(sh->sessions);
 	end_abandoned(rt);
 	mr_plan_destroy(mr_runtime_plan(rt));

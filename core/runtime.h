@@ -14,6 +14,7 @@
 #include <time.h>
 
 struct mr_control;
+struct mr_leave;
 struct mr_links;
 
 struct mr_runtime_options {

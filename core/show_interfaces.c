@@ -69,6 +69,11 @@ static const char *mode_name(enum mr_mode mode)
 	return (unsigned)mode < 4 ? names[mode] : "?";
 }
 
+static const char *exit_name(bool drop)
+{
+	return drop ? "drop" : "pass";
+}
+
 static int put_info(json_t *o, const struct mr_interface_info *info)
 {
 	static const char *const kinds[] = { "xsk", "pcap", "memory" };
@@ -76,12 +81,13 @@ static int put_info(json_t *o, const struct mr_interface_info *info)
 	bool xsk = info->kind == MR_INTERFACE_XSK;
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", info->mac[0], info->mac[1], info->mac[2],
 		info->mac[3], info->mac[4], info->mac[5]);
-	json_t *more = json_pack("{s:s, s:o, s:o, s:s?, s:o, s:I, s:i, s:s?, s:i, s:i, s:i, s:b}", "kind",
+	json_t *more = json_pack("{s:s, s:o, s:o, s:s?, s:o, s:I, s:i, s:s?, s:i, s:i, s:i, s:b, s:s?, s:s?}", "kind",
 		(unsigned)info->kind < 3 ? kinds[info->kind] : "?", "device", mr_show_text(info->device), "driver",
 		mr_show_text(info->driver), "mode", xsk ? mode_name(info->mode) : NULL, "mode_why",
 		mr_show_text(info->mode_why), "ifindex", (json_int_t)info->ifindex, "mtu_bytes", (int)info->mtu, "mac",
 		xsk ? mac : NULL, "queue_cnt", (int)info->queue_cnt, "device_queue_cnt", (int)info->device_queue_cnt,
-		"numa_node", info->numa_node, "link_up", (int)info->up);
+		"numa_node", info->numa_node, "link_up", (int)info->up, "on_exit",
+		xsk ? exit_name(info->exit_drop) : NULL, "unserved", xsk ? exit_name(info->unserved_drop) : NULL);
 	int err = more ? json_object_update(o, more) : -1;
 	json_decref(more);
 	return err;
@@ -94,8 +100,10 @@ static int put_steer(json_t *o, const struct mr_steer *now, const struct mr_stee
 	if (now && mr_steer_read_counters(now, &c))
 		return 0;
 	return json_object_set_new(o, "steer",
-		json_pack("{s:I, s:I, s:I, s:I, s:I}", "steered_packets", (json_int_t)(c.steered + before->steered),
-			"no_socket_packets", (json_int_t)(c.no_socket + before->no_socket), "passed_packets",
+		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "steered_packets",
+			(json_int_t)(c.steered + before->steered), "no_socket_packets",
+			(json_int_t)(c.no_socket + before->no_socket), "unserved_dropped_packets",
+			(json_int_t)(c.unserved + before->unserved), "passed_packets",
 			(json_int_t)(c.passed + before->passed), "unparsed_packets",
 			(json_int_t)(c.unparsed + before->unparsed), "handed_back_packets",
 			(json_int_t)(c.handed_back + before->handed_back)));

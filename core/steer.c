@@ -34,15 +34,22 @@ static void mark_owner(struct steer_bpf *skel, const struct mr_steer_options *op
 	struct mr_steer_owner *owner = &skel->rodata_owner->steer_owner;
 	if (opt->instance)
 		strncpy(owner->instance, opt->instance, sizeof(owner->instance) - 1);
+	if (opt->device)
+		strncpy(owner->device, opt->device, sizeof(owner->device) - 1);
 	owner->process = opt->shim_cookie;
+	owner->restore = opt->restore;
 }
 
-/* What steer_bpf__load() does after loading: the variables of the skeleton become the map's memory. */
+static int map_variable(void *at, size_t bytes, const struct bpf_map *map)
+{
+	return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, bpf_map__fd(map), 0) == at ? 0 : -errno;
+}
+
+/* What steer_bpf__load() does after loading: the variables of the skeleton become the maps' memory. */
 static int map_variables(struct steer_bpf *skel)
 {
-	void *at = mmap(skel->bss, sizeof(*skel->bss), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-		bpf_map__fd(skel->maps.bss), 0);
-	return at == (void *)skel->bss ? 0 : -errno;
+	int err = map_variable(skel->bss, sizeof(*skel->bss), skel->maps.bss);
+	return err ? err : map_variable(skel->data, sizeof(*skel->data), skel->maps.data);
 }
 
 static int load(struct steer_bpf *skel, const struct mr_steer_options *opt, struct mr_error *e)
@@ -179,6 +186,11 @@ int mr_steer_apply(struct mr_steer *s, const struct mr_steer_table *t, struct mr
 	return mr_error_set(e, err, "cannot put the steering table in force: %s", strerror(-err));
 }
 
+void mr_steer_set_unserved(struct mr_steer *s, bool drop)
+{
+	__atomic_store_n(&s->skel->data->steer_unserved, drop ? XDP_DROP : XDP_PASS, __ATOMIC_RELEASE);
+}
+
 int mr_steer_read_counters(const struct mr_steer *s, struct mr_steer_counters *out)
 {
 	struct mr_steer_cpu_counters *cpu = calloc(s->cpu_cnt, sizeof(*cpu));
@@ -199,6 +211,7 @@ int mr_steer_read_counters(const struct mr_steer *s, struct mr_steer_counters *o
 		.no_socket = sum.packets[MR_STEER_CNT_NO_SOCKET],
 		.passed = sum.packets[MR_STEER_CNT_PASSED],
 		.unparsed = sum.packets[MR_STEER_CNT_UNPARSED],
-		.handed_back = sum.packets[MR_STEER_CNT_HANDED_BACK] };
+		.handed_back = sum.packets[MR_STEER_CNT_HANDED_BACK],
+		.unserved = sum.packets[MR_STEER_CNT_UNSERVED] };
 	return 0;
 }

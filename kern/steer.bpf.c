@@ -8,6 +8,9 @@
  *     shim? ─► strip, PASS        active == 0 ─► PASS
  *     parse ─► fields ─► addresses ─► pipeline ─► XSKMAP[queue], or `steer_unserved` when the queue has no socket
  *
+ * When the process is gone its sockets have left the XSKMAP: where a pinned link keeps the program (`on_exit: drop`), steer_unserved
+ * then decides about everything that matches.
+ *
  * The kernel tier and the drop sets belong between the parse and the fields.
  */
 #include <linux/bpf.h>
@@ -150,7 +153,9 @@ static __always_inline int steer_packet(struct xdp_md *ctx, void *data, void *da
 		return pass(err);
 
 	int action = bpf_redirect_map(&xsks, ctx->rx_queue_index, *(volatile __u32 *)&steer_unserved & 3);
-	count(action == XDP_REDIRECT ? MR_STEER_CNT_STEERED : MR_STEER_CNT_NO_SOCKET);
+	count(action == XDP_REDIRECT         ? MR_STEER_CNT_STEERED
+			: action == XDP_DROP ? MR_STEER_CNT_UNSERVED
+					     : MR_STEER_CNT_NO_SOCKET);
 	return action;
 }
 

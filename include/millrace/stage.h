@@ -67,7 +67,9 @@ struct mr_stage_type {
 	void (*tick)(void *stage, unsigned worker, uint64_t now_ns);
 	/* For pipelines with `match: auto`: what this stage needs to see, by mr_match_add.  May be NULL. */
 	int (*match)(void *stage, struct mr_match_sink *sink);
-	void *reserved[6];
+	/* It keeps packets out that must not pass without it: where it serves an interface, on_exit and unserved are drop by default. */
+	bool guards;
+	void *reserved[5];
 };
 
 /* A plugin exports this symbol. */

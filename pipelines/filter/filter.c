@@ -147,6 +147,7 @@ static void filter_decide(void *stage, unsigned worker, struct mr_batch *batch)
 const struct mr_stage_type mr_filter_stage = {
 	.abi = MR_STAGE_ABI,
 	.type = "filter",
+	.guards = true,
 	.summary = "rules in order: accept, drop or limit packets",
 	.options = filter_options_table,
 	.options_bytes = sizeof(struct filter_options),

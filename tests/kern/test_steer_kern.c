@@ -122,6 +122,44 @@ static void test_shim(void)
 	printf("shim: stripped in generic mode with the right cookie only\n");
 }
 
+/* What is left of the program when no queue has a socket: matched is dropped, the rest passes, at once and back. */
+static void test_unserved(void)
+{
+	struct rng r = { 6 };
+	struct mr_steer *s = load(false);
+	struct mr_steer_counters c;
+	struct mr_range udp = { .lo = 17, .hi = 17 };
+	struct mr_config_match match = { .proto = { .items = &udp, .cnt = 1 } };
+	struct steer_set set = { .entry = { { &match, 0, false } }, .cnt = 1 };
+	struct mr_steer_table *t;
+	unsigned long dropped = 0, passed = 0, let = 0;
+	apply(s, &set, &t);
+	for (unsigned k = 0; k < 4000; k++) {
+		struct packet p;
+		struct mr_parsed parsed;
+		bool drop = k / 500 % 2;
+		packet_build(&r, &p);
+		if (p.len < 14)
+			continue;
+		mr_steer_set_unserved(s, drop);
+		mr_parse(p.bytes, p.bytes + p.len, &parsed);
+		bool here = mr_steer_classify(t, &parsed, p.bytes) >= 0;
+		CHECK(prog_run(mr_steer_prog_fd(s), p.bytes, p.len, NULL, NULL) == (here && drop ? 1 : 2), "packet %u",
+			k);
+		dropped += here && drop;
+		let += here && !drop;
+		passed += !here;
+	}
+	CHECK(!mr_steer_read_counters(s, &c), "counters");
+	CHECK(c.unserved == dropped && c.no_socket == let && c.passed == passed && !c.steered,
+		"%llu dropped, %llu let, %llu passed", (unsigned long long)c.unserved, (unsigned long long)c.no_socket,
+		(unsigned long long)c.passed);
+	CHECK(dropped > 100 && let > 100 && passed > 100, "%lu, %lu, %lu", dropped, let, passed);
+	mr_steer_table_free(t);
+	mr_steer_unload(s);
+	printf("unserved: %lu matched packets dropped, %lu passed, %lu others passed\n", dropped, let, passed);
+}
+
 /* A worker that keeps the program busy with one frame until told to stop. */
 struct busy {
 	const struct mr_steer *s;
@@ -198,6 +236,7 @@ int main(void)
 {
 	test_equal();
 	test_shim();
+	test_unserved();
 	test_live_change();
 	return 0;
 }

@@ -164,6 +164,9 @@ class Bed:
         # one that was killed leaves its socket's file
         for path in glob.glob("/run/millrace/%s-*.sock" % self.prefix):
             os.unlink(path)
+        # and with on_exit: drop every one leaves its programs
+        for path in glob.glob("/sys/fs/bpf/millrace/%s-*" % self.prefix):
+            subprocess.run(["rm", "-rf", path])
         self.clear()
         if self.dir:
             subprocess.run(["rm", "-rf", self.dir])

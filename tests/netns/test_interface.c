@@ -83,6 +83,16 @@ int mr_steer_xskmap_fd(const struct mr_steer *s)
 	return s->map_fd;
 }
 
+/* It steers everything, always. */
+int mr_steer_apply(struct mr_steer *s, const struct mr_steer_table *t, struct mr_error *e)
+{
+	return 0;
+}
+
+void mr_steer_set_unserved(struct mr_steer *s, bool drop)
+{
+}
+
 /* ---- cases -------------------------------------------------------------------------------------------------- */
 
 static void pause_ms(unsigned ms)
