@@ -140,7 +140,10 @@ static void fill_env(struct rig *r, const struct mr_config *c, struct mr_plan_en
 		env->device[id].open = &r->interface[id];
 		env->device[id].handback = &r->handback[id];
 		env->device[id].link_down = r->down[id];
+		memcpy(env->device[id].mac, r->mac[id], 6);
 	}
+	env->neighbours = r->sh.neighbours;
+	env->routes = r->sh.routes;
 	env->stats = r->sh.stats;
 	env->nexthops = r->sh.nexthops;
 	env->worker_cnt = r->sh.worker_cnt;
@@ -242,6 +245,8 @@ struct rig *rig_create(const char *yaml, const struct rig_options *opt)
 			.other_ns = 600000000000ull } };
 	CHECK(!mr_sessions_create(&so, &r->sh.sessions, &e), "%s", e.text);
 	mr_sessions_on_expire(r->sh.sessions, session_expired, r);
+	if (opt->route)
+		opt->route(&r->sh);
 	open_interfaces(r, yaml, opt->queues ? opt->queues : workers);
 	publish(r, yaml);
 	for (unsigned w = 0; w < workers; w++)
@@ -385,29 +390,51 @@ uint64_t rig_counter(struct rig *r, const char *name)
 	return mr_stats_counter_sum(r->sh.stats, mr_stats_counter_id(r->sh.stats, name)).packets;
 }
 
+/* What came in of a pair and has no outcome. */
+static int64_t unfinished(struct rig *r, unsigned id)
+{
+	struct mr_stats_ingress s;
+	uint64_t out = 0;
+	mr_stats_ingress_sum(r->sh.stats, id, &s);
+	for (unsigned i = 0; i < MR_REASON_CNT; i++)
+		out += s.dropped[i];
+	return (int64_t)(s.received.packets - out - s.forwarded.packets - s.kernel.packets);
+}
+
 bool rig_adds_up(struct rig *r)
 {
 	struct mr_frames_census census;
 	bool ok = true;
-	for (unsigned id = 1; id < MR_STATS_INGRESS; id++) {
-		struct mr_stats_ingress s;
-		uint64_t out = 0;
-		if (!mr_stats_ingress_interface(r->sh.stats, id))
+	for (unsigned id = 0; id < MR_STATS_INGRESS; id++) {
+		const char *interface = mr_stats_ingress_interface(r->sh.stats, id);
+		int64_t left = interface || id == MR_STATS_OWN ? unfinished(r, id) : 0;
+		if (!left)
 			continue;
-		mr_stats_ingress_sum(r->sh.stats, id, &s);
-		for (unsigned i = 0; i < MR_REASON_CNT; i++)
-			out += s.dropped[i];
-		out += s.forwarded.packets + s.kernel.packets;
-		if (out == s.received.packets)
-			continue;
-		fprintf(stderr, "%s/%s: received %llu, outcomes %llu\n", mr_stats_ingress_interface(r->sh.stats, id),
-			mr_stats_ingress_pipeline(r->sh.stats, id), (unsigned long long)s.received.packets,
-			(unsigned long long)out);
+		fprintf(stderr, "%s/%s: %lld packets without an outcome\n", interface ? interface : "own",
+			interface ? mr_stats_ingress_pipeline(r->sh.stats, id) : "", (long long)left);
 		ok = false;
 	}
 	mr_frames_count(r->sh.frames, &census);
 	if (census.by_owner_cnt[MR_OWNER_POOL] == census.total_cnt)
 		return ok;
 	fprintf(stderr, "%u of %u frames are in the pool\n", census.by_owner_cnt[MR_OWNER_POOL], census.total_cnt);
+	return false;
+}
+
+bool rig_adds_up_holding(struct rig *r)
+{
+	struct mr_frames_census census;
+	int64_t held = 0, left = 0;
+	for (unsigned w = 0; w < r->sh.worker_cnt; w++)
+		held += (int64_t)mr_stats_worker(r->sh.stats, w)->held;
+	for (unsigned id = 0; id < MR_STATS_INGRESS; id++)
+		left += unfinished(r, id);
+	mr_frames_count(r->sh.frames, &census);
+	if (left == held && census.by_owner_cnt[MR_OWNER_HELD] == held &&
+		census.by_owner_cnt[MR_OWNER_POOL] + held == census.total_cnt)
+		return true;
+	fprintf(stderr, "%lld packets without an outcome, %lld held, %u frames held, %u of %u in the pool\n",
+		(long long)left, (long long)held, census.by_owner_cnt[MR_OWNER_HELD],
+		census.by_owner_cnt[MR_OWNER_POOL], census.total_cnt);
 	return false;
 }

@@ -53,6 +53,8 @@ struct rig_options {
 	uint32_t half_open_max;
 	uint32_t frames; /* default 1024 */
 	unsigned queues; /* of each interface; default worker_cnt */
+	/* Puts routes and neighbours in place, which end after the rig; may be NULL. */
+	void (*route)(struct mr_shared *sh);
 };
 
 struct rig {
@@ -62,6 +64,7 @@ struct rig {
 	struct mr_handback handback[8];
 	char *name[8];
 	bool down[8];
+	uint8_t mac[8][6]; /* of the devices; zeros: none */
 	uint64_t serial;
 };
 
@@ -87,7 +90,9 @@ unsigned rig_kernel(struct rig *r, const char *interface); /* frames handed back
 struct mr_stats_ingress rig_stats(struct rig *r, const char *interface, const char *pipeline);
 uint64_t rig_dropped(struct rig *r, const char *interface, const char *pipeline, const char *reason);
 uint64_t rig_counter(struct rig *r, const char *name);
-/* received = forwarded + kernel + dropped, of every pair; and all frames are in the pool again.  Says what is off. */
+/* received = forwarded + kernel + dropped, of every pair and of our own packets; and all frames are in the pool again.  Says what is off. */
 bool rig_adds_up(struct rig *r);
+/* The same while packets wait: the sum over all pairs, and the frames held, differ by what the workers say they hold. */
+bool rig_adds_up_holding(struct rig *r);
 
 #endif
