@@ -132,6 +132,13 @@ static void note_interfaces(const json_t *list, FILE *out)
 			fprintf(out, "%s: %s\n", name, mr_ask_text(o, "why"));
 		if (mr_ask_text(o, "mode_why")[0])
 			fprintf(out, "%s: %s\n", name, mr_ask_text(o, "mode_why"));
+		if (mr_ask_text(o, "rss")[0])
+			fprintf(out, "%s: RSS: %s\n", name, mr_ask_text(o, "rss"));
+		if (mr_ask_text(o, "rss_why")[0])
+			fprintf(out, "%s: %s\n", name, mr_ask_text(o, "rss_why"));
+		if (mr_ask_int(o, "unserved_queue_cnt"))
+			fprintf(out, "%s: %lld receive queues of the device have no socket\n", name,
+				(long long)mr_ask_int(o, "unserved_queue_cnt"));
 		if (steer)
 			fprintf(out, "%s: %s packets taken, ", name,
 				mr_number_count(mr_ask_int(steer, "steered_packets"), buf));

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <linux/if_link.h>
 #include <linux/if_packet.h>
-#include <net/if.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -101,34 +100,97 @@ int mr_attach_check_free(const struct mr_device *d, struct mr_error *e)
 		d->name, name[0] ? name : "without a name", id, d->name, q.skb_prog_id == id ? "xdpgeneric" : "xdp");
 }
 
-static int promiscuous_on(struct mr_attach *a, const struct mr_device *d, struct mr_error *e)
+int mr_attach_promiscuous(struct mr_attach *a, bool on, struct mr_error *e)
 {
-	struct packet_mreq mreq = { .mr_ifindex = (int)d->ifindex, .mr_type = PACKET_MR_PROMISC };
+	struct packet_mreq mreq = { .mr_ifindex = (int)a->ifindex, .mr_type = PACKET_MR_PROMISC };
 	int err;
 
+	if (on == (a->promiscuous_fd >= 0))
+		return 0;
+	if (!on) {
+		close(a->promiscuous_fd);
+		a->promiscuous_fd = -1;
+		return 0;
+	}
 	/* protocol 0: the socket receives nothing */
 	a->promiscuous_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (a->promiscuous_fd >= 0 &&
 		!setsockopt(a->promiscuous_fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &mreq, sizeof(mreq)))
 		return 0;
 	err = -errno;
-	return mr_error_set(e, err, "%s cannot be made promiscuous: %s", d->name, strerror(-err));
+	if (a->promiscuous_fd >= 0)
+		close(a->promiscuous_fd);
+	a->promiscuous_fd = -1;
+	return mr_error_set(e, err, "%s cannot be made promiscuous: %s", a->device, strerror(-err));
+}
+
+void mr_attach_remember(struct mr_attach *a, const char *instance, uint64_t run)
+{
+	snprintf(a->instance, sizeof(a->instance), "%s", instance);
+	a->run = run;
+}
+
+/* Before anything is changed, so that no kill comes in between.  What cannot be written down is put back by a clean end at least. */
+static void write_down(struct mr_attach *a)
+{
+	struct mr_restore r = {
+		.ifindex = a->ifindex, .offloads = a->restore, .before = a->channels_before, .set = a->channels_set
+	};
+
+	if (!a->instance[0])
+		return;
+	(void)mr_restore_remember(a->instance, a->run, &r, NULL);
+	a->restore = r.offloads;
+	a->channels_before = r.before;
+	a->channels_set = r.set;
+}
+
+static void of_device(struct mr_attach *a, const struct mr_device *d)
+{
+	memcpy(a->device, d->name, sizeof(a->device));
+	a->ifindex = d->ifindex;
+}
+
+int mr_attach_channels(struct mr_attach *a, const struct mr_device *d, unsigned cnt, struct mr_error *e)
+{
+	struct mr_device_channels want;
+	int err = mr_device_channels_for(d, cnt, &want, e);
+
+	of_device(a, d);
+	if (err || mr_device_channels_same(&want, &d->channels))
+		return err;
+	a->channels_before = d->channels;
+	a->channels_set = want;
+	write_down(a);
+	return mr_device_channels_set(d->name, &want, e);
 }
 
 int mr_attach_prepare(struct mr_attach *a, const struct mr_device *d, bool promiscuous, struct mr_error *e)
 {
-	const unsigned on = (d->lro ? MR_DEVICE_LRO : 0) | (d->rx_vlan ? MR_DEVICE_RX_VLAN : 0);
 	int err;
 
-	memcpy(a->device, d->name, sizeof(a->device));
-	a->ifindex = d->ifindex;
-	if (on) {
-		err = mr_device_offload(d->name, on, false, e);
+	of_device(a, d);
+	if (d->offloads) {
+		a->restore |= d->offloads;
+		write_down(a);
+		err = mr_device_offload(d->name, d->offloads, false, e);
 		if (err)
 			return err;
-		a->restore |= on;
+	} else {
+		write_down(a); /* an earlier run may have left something changed */
 	}
-	return promiscuous ? promiscuous_on(a, d, e) : 0;
+	return promiscuous ? mr_attach_promiscuous(a, true, e) : 0;
+}
+
+/* What fails stays written down, for the next start or `cleanup`. */
+static void put_back(struct mr_attach *a)
+{
+	const struct mr_restore r = {
+		.ifindex = a->ifindex, .offloads = a->restore, .before = a->channels_before, .set = a->channels_set
+	};
+
+	if (a->ifindex && !mr_restore_apply(&r, NULL) && a->instance[0])
+		mr_restore_forget(a->instance, a->ifindex);
 }
 
 int mr_attach_program(struct mr_attach *a, int prog_fd, bool generic, struct mr_error *e)
@@ -229,9 +291,7 @@ void mr_attach_release(struct mr_attach *a)
 		close(a->link_fd);
 	if (a->promiscuous_fd >= 0)
 		close(a->promiscuous_fd);
-	/* by its number: it may have another name now, and its name another device; one that is gone is nothing to restore */
-	char name[IF_NAMESIZE];
-	if (a->restore && !stays && if_indextoname(a->ifindex, name))
-		(void)mr_device_offload(name, a->restore, true, NULL);
+	if (!stays)
+		put_back(a); /* else it stays written down */
 	mr_attach_init(a);
 }

@@ -6,7 +6,11 @@
  *                        `on_exit: drop` the link is pinned too (core/leave.h), and the next run puts its program into it
  *                        (or, shared, a program in libxdp's dispatcher, core/dispatch.h: that one stays after kill -9)
  *     promiscuous        a membership of a packet socket: likewise
- *     LRO, rx-vlan       switched off (XDP would not see tags, or see merged frames) and restored by release
+ *     receive offloads   LRO, rx-vlan, hardware GRO: switched off (XDP would not see tags, or see merged frames)
+ *     channels           set where `channels: N` says so
+ *
+ * The last two outlive the process: what there was before is written down (core/restore.h), put back by release, and after kill -9 by
+ * the next start or `cleanup`.
  *
  * A program that somebody else attached is named and never touched.
  */
@@ -15,6 +19,7 @@
 
 #include "core/device.h"
 #include "core/error.h"
+#include "core/restore.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,9 +37,12 @@ struct mr_attach {
 	bool left_generic;      /* ... attached in this mode */
 	bool inherited;         /* this run found a pinned link and took it over */
 	bool pinned;
-	struct xdp_program *shared; /* in the dispatcher; NULL = none */
-	int promiscuous_fd;         /* -1 = none */
-	unsigned restore;           /* MR_DEVICE_* to switch on again */
+	struct xdp_program *shared;                              /* in the dispatcher; NULL = none */
+	int promiscuous_fd;                                      /* -1 = none */
+	unsigned restore;                                        /* MR_DEVICE_* to switch on again */
+	struct mr_device_channels channels_before, channels_set; /* before all 0 = as they were */
+	char instance[64]; /* under whose name that is written down; "" = it is not */
+	uint64_t run;
 };
 
 /* Makes it empty, so that release is allowed. */
@@ -51,9 +59,18 @@ bool mr_attach_holder(const struct mr_device *d, char *instance, size_t bytes, b
 int mr_attach_find_left(struct mr_attach *a, struct mr_leave *leave, const struct mr_device *d, char *notice,
 	size_t notice_bytes, struct mr_error *e);
 
+/* What is changed from now on is written down for `instance`; `run`: this run's random number. */
+void mr_attach_remember(struct mr_attach *a, const char *instance, uint64_t run);
+
+/* Sets the channels.  Errors of mr_device_channels_for() and _set(). */
+int mr_attach_channels(struct mr_attach *a, const struct mr_device *d, unsigned cnt, struct mr_error *e);
+
 /* Takes what the device needs before sockets are bound: offloads off, promiscuous if asked.
  * -EOPNOTSUPP (an offload cannot be switched off), -EPERM.  Threads: control.  On failure release what was taken. */
 int mr_attach_prepare(struct mr_attach *a, const struct mr_device *d, bool promiscuous, struct mr_error *e);
+
+/* Switches promiscuous mode while the device is in use. */
+int mr_attach_promiscuous(struct mr_attach *a, bool on, struct mr_error *e);
 
 /* Attaches the program in exactly this mode.  -EOPNOTSUPP, -ERANGE, -EINVAL ... (the driver refuses), -EBUSY, -EPERM. */
 int mr_attach_program(struct mr_attach *a, int prog_fd, bool generic, struct mr_error *e);
@@ -72,7 +89,7 @@ int mr_attach_shared(struct mr_attach *a, struct bpf_object *object, bool generi
 void mr_attach_detach(struct mr_attach *a);
 
 /* Undoes all of it; but a pinned program stays on the device, with the offloads it needs switched off, and so does what an earlier run left.
- * Threads: control. */
+ * The sockets are closed: channels in use by them cannot be put back.  Threads: control. */
 void mr_attach_release(struct mr_attach *a);
 
 #endif

@@ -51,6 +51,12 @@ static json_t *interfaces_json(struct check *k)
 			json_object_set_new(
 				o, "on_exit_because", c->on_exit_why ? json_string(c->on_exit_why) : json_null());
 			json_object_set_new(o, "unserved", json_string(c->unserved == MR_EXIT_DROP ? "drop" : "pass"));
+			json_object_set_new(o, "promiscuous", json_boolean(info->promiscuous));
+			json_object_set_new(
+				o, "channels_set", info->channels ? json_integer(info->channels) : json_null());
+			json_object_set_new(o, "rss", json_string(info->spread));
+			if (info->spread_why[0] && k->worker_cnt > 1)
+				warn(k, "interfaces.%s: %s", c->name, info->spread_why);
 			if (info->held_by[0]) {
 				json_object_set_new(o, "held_by", json_string(info->held_by));
 				warn(k,
@@ -72,11 +78,70 @@ static json_t *interfaces_json(struct check *k)
 								    : "stay with the kernel");
 		}
 		if (info->queue_cnt < k->worker_cnt && info->kind == MR_INTERFACE_XSK)
-			warn(k, "interfaces.%s: %u queue(s) for %u workers; the others hand their packets over to it",
-				c->name, info->queue_cnt, k->worker_cnt);
+			warn(k,
+				"interfaces.%s: %u queue%s for %u workers: what it receives cannot be spread over more "
+				"than %u of "
+				"them; what others send there crosses to those by a hand-off ring",
+				c->name, info->queue_cnt, info->queue_cnt == 1 ? "" : "s", k->worker_cnt,
+				info->queue_cnt);
 		json_array_append_new(all, o);
 	}
 	return all;
+}
+
+static const struct mr_config_interface *interface_named(const struct mr_config *c, const char *name)
+{
+	for (uint32_t i = 0; i < c->interface_cnt; i++)
+		if (!strcmp(c->interfaces[i].name, name))
+			return &c->interfaces[i];
+	return NULL;
+}
+
+static bool wire_from_to(const struct mr_config_pipeline *p, const char *from, const char *to)
+{
+	if (p->to_kind != MR_TO_INTERFACE || p->state != MR_STATE_SESSIONS || strcmp(p->to, to))
+		return false;
+	for (uint32_t i = 0; i < p->from.cnt; i++)
+		if (!strcmp(p->from.items[i], from))
+			return true;
+	return false;
+}
+
+static bool wire(const struct mr_config *c, const char *from, const char *to)
+{
+	for (uint32_t i = 0; i < c->pipeline_cnt; i++)
+		if (wire_from_to(&c->pipelines[i], from, to))
+			return true;
+	return false;
+}
+
+/* Replies are looked for in the zone they come in by. */
+static void warn_of_zones(struct check *k)
+{
+	const struct mr_config *c = k->config;
+	for (uint32_t i = 0; i < c->interface_cnt; i++)
+		for (uint32_t j = i + 1; j < c->interface_cnt; j++) {
+			const struct mr_config_interface *a = &c->interfaces[i], *b = &c->interfaces[j];
+			if (strcmp(a->zone, b->zone) && wire(c, a->name, b->name) && wire(c, b->name, a->name))
+				warn(k,
+					"interfaces.%s and interfaces.%s are the ends of one wire but of different "
+					"zones ('%s', "
+					"'%s'): flows that begin on one never see their replies from the other",
+					a->name, b->name, a->zone, b->zone);
+		}
+	for (uint32_t i = 0; i < c->pipeline_cnt; i++) {
+		const struct mr_config_pipeline *p = &c->pipelines[i];
+		for (uint32_t n = 0; p->to_kind == MR_TO_ROUTE && p->state == MR_STATE_SESSIONS && n < p->from.cnt;
+			n++) {
+			const struct mr_config_interface *from = interface_named(c, p->from.items[n]);
+			if (from && from->vlan_zones)
+				warn(k,
+					"pipelines.%s routes what comes from '%s', which has vlan_zones: a reply "
+					"belongs to its flow "
+					"only when it comes in with the same VLAN id",
+					p->name, from->name);
+		}
+	}
 }
 
 static json_t *names_json(const struct mr_string_list *l)
@@ -173,7 +238,11 @@ static void print_text(FILE *out, const char *path, const json_t *data)
 				json_string_value(json_object_get(o, "mode_asked")),
 				json_integer_value(json_object_get(o, "mtu_bytes")),
 				json_string_value(json_object_get(o, "link")));
-		fprintf(out, ", %lld queue(s)\n", json_integer_value(json_object_get(o, "queues")));
+		fprintf(out, ", %lld queue(s)%s%s\n", json_integer_value(json_object_get(o, "queues")),
+			json_is_integer(json_object_get(o, "channels_set")) ? ", channels set" : "",
+			json_is_true(json_object_get(o, "promiscuous")) ? ", promiscuous" : "");
+		if (device)
+			fprintf(out, "  %-12s RSS: %s\n", "", json_string_value(json_object_get(o, "rss")));
 		const char *because = json_string_value(json_object_get(o, "on_exit_because"));
 		if (device && !strcmp(json_string_value(json_object_get(o, "on_exit")), "drop"))
 			fprintf(out,
@@ -219,6 +288,7 @@ int mr_runtime_check(const char *path, bool json, FILE *out, struct mr_error *e)
 	if (!err) {
 		json_t *data = json_pack("{s:o, s:o, s:o, s:o}", "interfaces", interfaces_json(k), "pipelines",
 			pipelines_json(k), "worker_cores", workers_json(k), "memory", memory_json(k));
+		warn_of_zones(k);
 		json_object_set(data, "warnings", k->warnings);
 		if (json) {
 			json_t *envelope = json_pack("{s:s, s:o, s:i, s:o}", "schema", "millrace/check/1", "file",

@@ -24,6 +24,7 @@ static const char *const idle_words[] = { "adaptive", "spin", "poll", NULL };
 static const char *const huge_words[] = { "auto", "always", "never", NULL };
 static const char *const offload_words[] = { "never", "established", "always", NULL };
 static const char *const mode_words[] = { "auto", "zerocopy", "copy", "generic", NULL };
+static const char *const keep_words[] = { "keep", NULL };
 static const char *const exit_words[] = { "auto", "pass", "drop", NULL };
 static const char *const attach_words[] = { "link", "shared", NULL };
 static const char *const set_words[] = { "prefix", "port", NULL };
@@ -106,6 +107,10 @@ static const struct mr_option interface_table[] = { INTERFACE("device", MR_TYPE_
 		.help = "how packets cross: the best the driver can do (auto), or this one or fail"),
 	INTERFACE("queues", MR_TYPE_QUEUES, queues, .fallback = "all",
 		.help = "receive queues taken: all, the first N, or a list of ids"),
+	INTERFACE("channels", MR_TYPE_UINT, channels, .min = 1, .max = MR_MAX_QUEUES, .values = keep_words,
+		.fallback = "keep", .seen_offset = offsetof(struct mr_config_interface, has_channels),
+		.help = "sets of queues the device is given while Millrace runs, restored at the end; keep: those it "
+			"has"),
 	INTERFACE("zone", MR_TYPE_NAME, zone, .fallback = "default",
 		.help = "interfaces of one zone share their flows, so replies may come back another way"),
 	INTERFACE("vlan_zones", MR_TYPE_BOOL, vlan_zones, .fallback = "false",
@@ -123,8 +128,11 @@ static const struct mr_option interface_table[] = { INTERFACE("device", MR_TYPE_
 	INTERFACE("attach", MR_TYPE_ENUM, attach, .values = attach_words, .fallback = "link",
 		.help = "alone on the device by a BPF link, which ends with the process, or shared with other XDP "
 			"programs by the libxdp dispatcher (docs/attach.md)"),
-	INTERFACE("promiscuous", MR_TYPE_BOOL, promiscuous, .fallback = "false",
-		.help = "receive frames for other MAC addresses too"),
+	INTERFACE("promiscuous", MR_TYPE_BOOL, promiscuous,
+		.seen_offset = offsetof(struct mr_config_interface, has_promiscuous),
+		.help = "receive frames for other MAC addresses too; not given: true where a pipeline from it goes to "
+			"an "
+			"interface (a bump in the wire)"),
 	INTERFACE("rx_ring", MR_TYPE_UINT, rx_ring, .min = 8, .max = 32768, .power_of_two = true, .fallback = "2048",
 		.unit = "descriptors", .help = "receive ring of each queue"),
 	INTERFACE("tx_ring", MR_TYPE_UINT, tx_ring, .min = 8, .max = 32768, .power_of_two = true, .fallback = "2048",

@@ -70,13 +70,16 @@ struct mr_config_interface {
 	struct mr_config_memory_loop memory;
 	int mode;                    /* enum mr_mode */
 	struct mr_range_list queues; /* ids; empty = all; `queues: 2` is read as 0-1 */
+	uint64_t channels;           /* to set; 0 = keep those there are */
+	bool has_channels;           /* one of the two was said */
 	const char *zone;            /* "default" */
 	bool vlan_zones;             /* outer VLAN ids are zones of their own */
 	int on_exit;                 /* enum mr_exit_policy: when the process is gone */
 	int unserved;                /* enum mr_exit_policy: when the queue has no socket */
 	const char *on_exit_why;     /* the stage that makes auto drop; NULL = none, or on_exit was given */
 	int attach;                  /* enum mr_attach_kind */
-	bool promiscuous;
+	bool promiscuous;            /* not given: where a pipeline from it ends in an interface */
+	bool has_promiscuous;
 	uint64_t rx_ring, tx_ring; /* descriptors, powers of two; default 2048 */
 };
 

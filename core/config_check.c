@@ -401,6 +401,20 @@ static int check_reachable(const struct mr_config *c, uint32_t idx, struct mr_er
 		"matches nothing, because pipeline '%s' before it takes all packets (want the other order)", by->name);
 }
 
+/* What crosses a wire is for other MAC addresses than the device's. */
+static void default_promiscuous(struct mr_config *c)
+{
+	for (uint32_t i = 0; i < c->pipeline_cnt; i++) {
+		const struct mr_config_pipeline *p = &c->pipelines[i];
+		for (uint32_t k = 0; p->to_kind == MR_TO_INTERFACE && k < p->from.cnt; k++)
+			for (uint32_t n = 0; n < c->interface_cnt; n++) {
+				struct mr_config_interface *ci = &c->interfaces[n];
+				if (!strcmp(ci->name, p->from.items[k]) && ci->device && !ci->has_promiscuous)
+					ci->promiscuous = true;
+			}
+	}
+}
+
 int mr_config_check(struct mr_config *c, struct mr_error *e)
 {
 	int err = 0;
@@ -420,6 +434,8 @@ int mr_config_check(struct mr_config *c, struct mr_error *e)
 		if (!err)
 			err = check_reachable(c, i, e);
 	}
+	if (!err)
+		default_promiscuous(c);
 	return err;
 }
 

@@ -73,6 +73,8 @@ static json_t *number_of(const struct mr_option *o)
 	json_object_set_new(plain, "minimum", json_integer((json_int_t)o->min));
 	if (o->max && o->max <= INT64_MAX)
 		json_object_set_new(plain, "maximum", json_integer((json_int_t)o->max));
+	if (o->values)
+		return json_pack("{s:[o,{s:s}]}", "anyOf", plain, "const", o->values[0]);
 	return json_pack("{s:[o,{s:s,s:s}]}", "anyOf", plain, "type", "string", "pattern",
 		o->type == MR_TYPE_BYTES ? "^[0-9]+(\\.[0-9]+)?([kMGT]i?|Ki)?B?$"
 					 : "^[0-9]+(\\.[0-9]+)?([kMGT]|[KMG]i)?$");

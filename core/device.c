@@ -23,7 +23,7 @@ static int ethtool(int fd, const char *name, void *cmd)
 
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
 	ifr.ifr_data = cmd;
-	return ioctl(fd, SIOCETHTOOL, &ifr) ? -errno : 0;
+	return ioctl(fd, SIOCETHTOOL, &ifr) < 0 ? -errno : 0; /* SFEATURES returns flags above 0 */
 }
 
 static int link_message(const struct nlmsghdr *nlh, void *data)
@@ -109,11 +109,99 @@ static int numa_node_of(const char *bus_info)
 	return node;
 }
 
+/* ---- receive offloads, by their names: their numbers differ between kernels ------------------------------------------ */
+
+static const struct {
+	unsigned bit;
+	const char *name, *what;
+} offload[] = {
+	{ MR_DEVICE_LRO, "rx-lro", "LRO" },
+	{ MR_DEVICE_RX_VLAN, "rx-vlan-hw-parse", "rx-vlan offload" },
+	{ MR_DEVICE_GRO_HW, "rx-gro-hw", "hardware GRO" },
+};
+
+#define OFFLOADS       (sizeof(offload) / sizeof(offload[0]))
+#define FEATURES_MAX   256u
+#define FEATURE_BLOCKS (FEATURES_MAX / 32)
+
+struct features {
+	uint32_t cnt;
+	int index[OFFLOADS]; /* -1 = this kernel has none such */
+};
+
+static int features_names(int fd, const char *name, struct features *f)
+{
+	struct {
+		struct ethtool_sset_info head;
+		uint32_t cnt;
+	} set = { .head = { .cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ULL << ETH_SS_FEATURES } };
+	int err = ethtool(fd, name, &set);
+
+	if (err || !set.head.sset_mask || !set.cnt || set.cnt > FEATURES_MAX)
+		return err ? err : -EOPNOTSUPP;
+	struct ethtool_gstrings *s = calloc(1, sizeof(*s) + (size_t)set.cnt * ETH_GSTRING_LEN);
+	if (!s)
+		return -ENOMEM;
+	*s = (struct ethtool_gstrings){ .cmd = ETHTOOL_GSTRINGS, .string_set = ETH_SS_FEATURES, .len = set.cnt };
+	err = ethtool(fd, name, s);
+	*f = (struct features){ .cnt = set.cnt };
+	for (unsigned o = 0; o < OFFLOADS; o++) {
+		f->index[o] = -1;
+		for (uint32_t i = 0; !err && i < set.cnt; i++)
+			if (!strncmp((const char *)s->data + (size_t)i * ETH_GSTRING_LEN, offload[o].name,
+				    ETH_GSTRING_LEN))
+				f->index[o] = (int)i;
+	}
+	free(s);
+	return err;
+}
+
+static int features_get(int fd, const char *name, unsigned *bits)
+{
+	struct {
+		struct ethtool_gfeatures head;
+		struct ethtool_get_features_block block[FEATURE_BLOCKS];
+	} g = { .head = { .cmd = ETHTOOL_GFEATURES, .size = FEATURE_BLOCKS } };
+	struct features f;
+	unsigned on = 0;
+	int err = features_names(fd, name, &f);
+
+	if (!err)
+		err = ethtool(fd, name, &g);
+	for (unsigned o = 0; !err && o < OFFLOADS; o++)
+		if (f.index[o] >= 0 && g.block[f.index[o] / 32].active >> (f.index[o] % 32) & 1)
+			on |= offload[o].bit;
+	if (!err)
+		*bits = on;
+	return err;
+}
+
+static int features_set(int fd, const char *name, unsigned bits, bool on)
+{
+	struct {
+		struct ethtool_sfeatures head;
+		struct ethtool_set_features_block block[FEATURE_BLOCKS];
+	} s = { .head = { .cmd = ETHTOOL_SFEATURES } };
+	struct features f;
+	int err = features_names(fd, name, &f);
+
+	if (err)
+		return err;
+	s.head.size = (f.cnt + 31) / 32;
+	for (unsigned o = 0; o < OFFLOADS; o++) {
+		if (!(bits & offload[o].bit) || f.index[o] < 0)
+			continue;
+		s.block[f.index[o] / 32].valid |= 1u << (f.index[o] % 32);
+		if (on)
+			s.block[f.index[o] / 32].requested |= 1u << (f.index[o] % 32);
+	}
+	return ethtool(fd, name, &s);
+}
+
 static void ethtool_query(int fd, struct mr_device *d)
 {
 	struct ethtool_drvinfo drv = { .cmd = ETHTOOL_GDRVINFO };
 	struct ethtool_channels ch = { .cmd = ETHTOOL_GCHANNELS };
-	struct ethtool_value flags = { .cmd = ETHTOOL_GFLAGS };
 
 	if (!ethtool(fd, d->name, &drv)) {
 		snprintf(d->driver, sizeof(d->driver), "%s", drv.driver);
@@ -125,11 +213,10 @@ static void ethtool_query(int fd, struct mr_device *d)
 	if (!ethtool(fd, d->name, &ch) && ch.rx_count + ch.combined_count > 0) {
 		d->rx_queue_cnt = (uint16_t)(ch.rx_count + ch.combined_count);
 		d->tx_queue_cnt = (uint16_t)(ch.tx_count + ch.combined_count);
+		d->channels = (struct mr_device_channels){ ch.rx_count, ch.tx_count, ch.combined_count };
+		d->channels_max = (struct mr_device_channels){ ch.max_rx, ch.max_tx, ch.max_combined };
 	}
-	if (!ethtool(fd, d->name, &flags)) {
-		d->lro = flags.data & ETH_FLAG_LRO;
-		d->rx_vlan = flags.data & ETH_FLAG_RXVLAN;
-	}
+	(void)features_get(fd, d->name, &d->offloads);
 }
 
 int mr_device_query(const char *name, struct mr_device *out, struct mr_error *e)
@@ -157,30 +244,85 @@ int mr_device_query(const char *name, struct mr_device *out, struct mr_error *e)
 
 int mr_device_offload(const char *name, unsigned bits, bool on, struct mr_error *e)
 {
-	struct ethtool_value v = { .cmd = ETHTOOL_GFLAGS };
-	uint32_t mask = (bits & MR_DEVICE_LRO ? ETH_FLAG_LRO : 0) | (bits & MR_DEVICE_RX_VLAN ? ETH_FLAG_RXVLAN : 0);
+	char names[64] = "";
+	unsigned now = 0;
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int err = fd < 0 ? -errno : ethtool(fd, name, &v);
+	int err = fd < 0 ? -errno : features_set(fd, name, bits, on);
+
+	/* some drivers accept and ignore */
+	if (!err)
+		err = features_get(fd, name, &now);
+	if (!err && (now & bits) != (on ? bits : 0))
+		err = -EOPNOTSUPP;
+	if (fd >= 0)
+		close(fd);
+	for (unsigned i = 0; i < OFFLOADS; i++) {
+		size_t at = strlen(names);
+		if (bits & offload[i].bit && (on || !now || now & offload[i].bit))
+			snprintf(names + at, sizeof(names) - at, "%s%s", at ? " and " : "", offload[i].what);
+	}
+	if (err)
+		mr_error_set(e, err, "%s: %s cannot be switched %s: %s", name, names[0] ? names : "receive offloads",
+			on ? "on" : "off", strerror(-err));
+	return err;
+}
+
+/* ---- channels ------------------------------------------------------------------------------------------------- */
+
+int mr_device_channels_get(const char *name, struct mr_device_channels *now, struct mr_device_channels *max)
+{
+	struct ethtool_channels c = { .cmd = ETHTOOL_GCHANNELS };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int err = fd < 0 ? -errno : ethtool(fd, name, &c);
+
+	if (fd >= 0)
+		close(fd);
+	if (err)
+		return err;
+	*now = (struct mr_device_channels){ c.rx_count, c.tx_count, c.combined_count };
+	*max = (struct mr_device_channels){ c.max_rx, c.max_tx, c.max_combined };
+	return 0;
+}
+
+int mr_device_channels_for(const struct mr_device *d, unsigned cnt, struct mr_device_channels *out, struct mr_error *e)
+{
+	const struct mr_device_channels *m = &d->channels_max;
+	unsigned most = m->combined ? m->combined : m->rx < m->tx ? m->rx : m->tx;
+
+	if (!most)
+		return mr_error_set(e, -EOPNOTSUPP,
+			"%s (driver %s) has no channels that could be set: leave `channels` out", d->name, d->driver);
+	if (cnt > most)
+		return mr_error_set(e, -ERANGE, "%s can have at most %u channel%s, not %u", d->name, most,
+			most == 1 ? "" : "s", cnt);
+	/* sets of one direction next to combined ones would be queues more than were asked for */
+	*out = m->combined ? (struct mr_device_channels){ .combined = cnt }
+			   : (struct mr_device_channels){ .rx = cnt, .tx = cnt };
+	return 0;
+}
+
+int mr_device_channels_set(const char *name, const struct mr_device_channels *want, struct mr_error *e)
+{
+	struct ethtool_channels c = { .cmd = ETHTOOL_GCHANNELS };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int err = fd < 0 ? -errno : ethtool(fd, name, &c);
 
 	if (!err) {
-		v.cmd = ETHTOOL_SFLAGS;
-		v.data = on ? v.data | mask : v.data & ~mask;
-		err = ethtool(fd, name, &v);
-		v.cmd = ETHTOOL_GFLAGS;
-		/* some drivers accept and ignore */
-		if (!err)
-			err = ethtool(fd, name, &v);
-		if (!err && (v.data & mask) != (on ? mask : 0))
-			err = -EOPNOTSUPP;
+		c.cmd = ETHTOOL_SCHANNELS;
+		c.rx_count = want->rx;
+		c.tx_count = want->tx;
+		c.combined_count = want->combined;
+		err = ethtool(fd, name, &c);
 	}
 	if (fd >= 0)
 		close(fd);
 	if (err)
-		mr_error_set(e, err, "%s: %s%s%s cannot be switched %s: %s", name, bits & MR_DEVICE_LRO ? "LRO" : "",
-			bits == (MR_DEVICE_LRO | MR_DEVICE_RX_VLAN) ? " and " : "",
-			bits & MR_DEVICE_RX_VLAN ? "rx-vlan offload" : "", on ? "on" : "off", strerror(-err));
+		mr_error_set(e, err, "%s: its channels cannot be set to %u: %s", name,
+			want->combined ? want->combined : want->rx, strerror(-err));
 	return err;
 }
+
+/* ---- what changes ----------------------------------------------------------------------------------------------- */
 
 int mr_device_state(int fd, uint32_t ifindex, struct mr_device_state *out)
 {

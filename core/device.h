@@ -10,6 +10,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Receive offloads: frames merged, or without their VLAN tag, before XDP sees them. */
+#define MR_DEVICE_LRO     1u
+#define MR_DEVICE_RX_VLAN 2u
+#define MR_DEVICE_GRO_HW  4u
+#define MR_DEVICE_ALL     7u
+
+/* Sets of queues, as ethtool -l tells them. */
+struct mr_device_channels {
+	uint32_t rx, tx, combined;
+};
+
 struct mr_device {
 	char name[16];
 	char driver[32];
@@ -21,18 +32,32 @@ struct mr_device {
 	bool running; /* and has a carrier */
 	uint16_t rx_queue_cnt;
 	uint16_t tx_queue_cnt;
-	int numa_node; /* -1 = unknown */
-	bool lro;      /* receive offloads that change what XDP sees */
-	bool rx_vlan;
+	int numa_node;                                    /* -1 = unknown */
+	unsigned offloads;                                /* MR_DEVICE_* that are on and change what XDP sees */
+	struct mr_device_channels channels, channels_max; /* all 0 = the driver tells none */
 };
 
 /* -ENODEV, -EPERM, -ENOMEM; the sentence in e.  Threads: any. */
 int mr_device_query(const char *name, struct mr_device *out, struct mr_error *e);
 
-/* Switches LRO and rx-vlan offload.  Bits of MR_DEVICE_*; returns -EOPNOTSUPP when one cannot be switched. */
-#define MR_DEVICE_LRO     1u
-#define MR_DEVICE_RX_VLAN 2u
+/* Switches offloads.  Bits of MR_DEVICE_*; returns -EOPNOTSUPP when one cannot be switched.  Threads: any. */
 int mr_device_offload(const char *name, unsigned bits, bool on, struct mr_error *e);
+
+/* The channels that give `cnt` receive and as many transmit queues: combined ones where the driver has them.
+ * -EOPNOTSUPP (the driver has no channels to set), -ERANGE (more than it can have); the sentence in e.  Threads: any. */
+int mr_device_channels_for(const struct mr_device *d, unsigned cnt, struct mr_device_channels *out, struct mr_error *e);
+/* Reads and sets them.  The kernel refuses (-EINVAL, -EBUSY) fewer than are in use by sockets.  Threads: any. */
+int mr_device_channels_get(const char *name, struct mr_device_channels *now, struct mr_device_channels *max);
+int mr_device_channels_set(const char *name, const struct mr_device_channels *want, struct mr_error *e);
+/* Receive queues of them, and whether they are the same. */
+static inline unsigned mr_device_channels_rx(const struct mr_device_channels *c)
+{
+	return c->rx + c->combined;
+}
+static inline bool mr_device_channels_same(const struct mr_device_channels *a, const struct mr_device_channels *b)
+{
+	return a->rx == b->rx && a->tx == b->tx && a->combined == b->combined;
+}
 
 /* What changes while a device is in use. */
 struct mr_device_state {

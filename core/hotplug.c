@@ -89,6 +89,8 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 	const struct mr_interface_info *info = mr_interface_info(ri->open);
 	if (info->notice[0])
 		mr_runtime_log(rt, "interface %s: %s", ri->name, info->notice);
+	if (info->spread_why[0] && rt->sh.worker_cnt > 1)
+		mr_runtime_log(rt, "interface %s: %s", ri->name, info->spread_why);
 	if (!ri->is_file) {
 		struct mr_handback_options opt = { .ifindex = info->ifindex,
 			.mtu = info->mtu,
@@ -341,6 +343,23 @@ static bool readdressed(struct mr_runtime *rt, unsigned id)
 	return pi->name && memcmp(pi->mac, mr_interface_info(rt->interface[id].open)->mac, sizeof(pi->mac)) != 0;
 }
 
+/* Queues that came get no socket before the interface is opened again: their matched packets go the way of those of any unserved queue. */
+static void say_queues(struct mr_runtime *rt, const struct mr_runtime_interface *ri)
+{
+	const struct mr_interface_info *info = mr_interface_info(ri->open);
+	if (info->device_queue_cnt > info->queue_cnt)
+		mr_runtime_log(rt,
+			"interface %s: device %s has %u receive queues now, %u of them without a socket; a restart, or "
+			"two reloads "
+			"(one without the interface), takes them",
+			ri->name, info->device, info->device_queue_cnt, info->device_queue_cnt - info->queue_cnt);
+	else
+		mr_runtime_log(rt, "interface %s: device %s has %u receive queues now", ri->name, info->device,
+			info->device_queue_cnt);
+	if (info->spread_why[0])
+		mr_runtime_log(rt, "interface %s: %s", ri->name, info->spread_why);
+}
+
 void mr_hotplug_poll(struct mr_runtime *rt)
 {
 	uint64_t now_ms = mr_runtime_now_ms();
@@ -365,6 +384,8 @@ void mr_hotplug_poll(struct mr_runtime *rt)
 			if (refresh_plan(rt, &e)) /* tried again at the next poll */
 				mr_runtime_log(rt, "interface %s: %s", ri->name, e.text);
 		}
+		if (mr_interface_queues_changed(ri->open))
+			say_queues(rt, ri);
 		if (down != ri->link_down) {
 			struct mr_error e = { "" };
 			ri->link_down = down;

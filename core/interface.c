@@ -7,11 +7,14 @@
 #include "core/leave.h"
 #include "core/memory.h"
 #include "core/pcap.h"
+#include "core/restore.h"
+#include "core/spread.h"
 #include "core/steer.h"
 #include "core/xsk.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +22,7 @@
 #include <unistd.h>
 
 #define RING_DEFAULT_CNT 2048u
+#define QUEUE_POLLS      8u             /* the number of queues is asked for at every so many looks at the device */
 #define L2_BYTES         (14u + 2 * 4u) /* Ethernet and two VLAN tags: what comes on top of the MTU */
 
 struct mr_interface {
@@ -33,6 +37,9 @@ struct mr_interface {
 	unsigned queue_cnt;
 	int state_fd; /* to ask for the device's state, in the namespace it was opened in */
 	bool gone;
+	unsigned polls;
+	bool queues_changed;
+	uint16_t device_queue[MR_MAX_QUEUES]; /* those with a socket */
 };
 
 /* ---- before touching anything ------------------------------------------------------------------------------- */
@@ -54,6 +61,19 @@ static void info_of_device(struct mr_interface_info *info, const struct mr_devic
 	info->device_queue_cnt = d->rx_queue_cnt;
 	info->numa_node = d->numa_node;
 	info->up = d->running;
+}
+
+static void info_of_spread(
+	struct mr_interface_info *info, const struct mr_device *d, const uint16_t *queue, unsigned cnt)
+{
+	struct mr_spread s;
+
+	mr_spread_query(d->name, &s);
+	mr_spread_describe(&s, info->spread, sizeof(info->spread));
+	/* a veth without native XDP takes no note of queues */
+	mr_spread_warn(&s, queue, cnt, info->device_queue_cnt,
+		info->mode == MR_MODE_GENERIC && !strcmp(d->driver, "veth"), info->spread_why,
+		sizeof(info->spread_why));
 }
 
 /* The device queues that get a socket, in order; returns how many or a negative errno. */
@@ -115,6 +135,17 @@ static bool drops_unserved(const struct mr_config_interface *c)
 	return c->on_exit == MR_EXIT_DROP || c->unserved == MR_EXIT_DROP;
 }
 
+/* With `channels: N` the device is taken for what it will be. */
+static int channels_check(const struct mr_config_interface *c, struct mr_device *d, struct mr_error *e)
+{
+	struct mr_device_channels want;
+	int err = c->channels ? mr_device_channels_for(d, (unsigned)c->channels, &want, e) : 0;
+
+	if (!err && c->channels)
+		d->rx_queue_cnt = d->tx_queue_cnt = (uint16_t)c->channels;
+	return err;
+}
+
 /* Everything that can be said about a device before it is changed. */
 static int device_check(const struct mr_config_interface *c, uint32_t frame_bytes, struct mr_device *d, uint16_t *queue,
 	int *queue_cnt, struct mr_error *e)
@@ -139,7 +170,9 @@ static int device_check(const struct mr_config_interface *c, uint32_t frame_byte
 	err = mtu_check(d, frame_bytes, e);
 	if (err)
 		return err;
-	err = queues_wanted(c, d, queue, e);
+	err = channels_check(c, d, e);
+	if (!err)
+		err = queues_wanted(c, d, queue, e);
 	if (err < 0)
 		return err;
 	*queue_cnt = err;
@@ -171,6 +204,9 @@ int mr_interface_check(
 		info.exit_drop = c->on_exit == MR_EXIT_DROP;
 		info.unserved_drop = drops_unserved(c);
 		info.mode = (enum mr_mode)c->mode; /* what will be got shows when it is bound */
+		info.channels = (uint16_t)c->channels;
+		info.promiscuous = c->promiscuous;
+		info_of_spread(&info, &d, queue, (unsigned)cnt);
 	} else {
 		info.mtu = frame_bytes - MR_XSK_HEADROOM_BYTES - L2_BYTES;
 		info.device_queue_cnt = 1;
@@ -338,13 +374,44 @@ static int leftover_remove(
 	return cnt < 0 ? cnt : 0;
 }
 
+static void note_left(void *ctx, const char *sentence)
+{
+	struct mr_interface *i = ctx;
+
+	snprintf(i->info.notice, sizeof(i->info.notice), "%s", sentence);
+}
+
+/* `channels: keep` means those there were before an earlier run that was killed had set others. */
+static void channels_left(
+	struct mr_interface *i, const struct mr_config_interface *c, const struct mr_interface_env *env)
+{
+	unsigned ifindex = if_nametoindex(c->device);
+
+	if (ifindex && !c->channels && env->instance)
+		mr_restore_undo(env->instance, env->shim_cookie, ifindex, note_left, i);
+}
+
+static int change(struct mr_interface *i, const struct mr_config_interface *c, const struct mr_interface_env *env,
+	const struct mr_device *d, struct mr_error *e)
+{
+	int err = 0;
+
+	if (env->instance)
+		mr_attach_remember(&i->attach, env->instance, env->shim_cookie);
+	if (c->channels)
+		err = mr_attach_channels(&i->attach, d, (unsigned)c->channels, e);
+	return err ? err : mr_attach_prepare(&i->attach, d, c->promiscuous, e);
+}
+
 static int xsk_open(struct mr_interface *i, const struct mr_config_interface *c, const struct mr_interface_env *env,
 	struct mr_error *e)
 {
 	uint16_t queue[MR_MAX_QUEUES];
 	struct mr_device d;
-	int cnt = 0;
-	int err = device_check(c, mr_frames_frame_bytes(env->frames), &d, queue, &cnt, e);
+	int cnt = 0, err;
+
+	channels_left(i, c, env);
+	err = device_check(c, mr_frames_frame_bytes(env->frames), &d, queue, &cnt, e);
 
 	if (err)
 		return err;
@@ -366,12 +433,17 @@ static int xsk_open(struct mr_interface *i, const struct mr_config_interface *c,
 	if (!err && c->attach == MR_ATTACH_SHARED)
 		err = leftover_remove(i, &d, env, e);
 	if (!err)
-		err = mr_attach_prepare(&i->attach, &d, c->promiscuous, e);
+		err = change(i, c, env, &d, e);
 	if (!err)
 		err = mode_choose(i, c, env, &d, queue, (unsigned)cnt, e);
-	if (!err)
-		i->queue_cnt = (unsigned)cnt;
-	return err;
+	if (err)
+		return err;
+	i->queue_cnt = (unsigned)cnt;
+	memcpy(i->device_queue, queue, sizeof(i->device_queue));
+	i->info.channels = (uint16_t)c->channels;
+	i->info.promiscuous = c->promiscuous;
+	info_of_spread(&i->info, &d, queue, (unsigned)cnt);
+	return 0;
 }
 
 /* ---- the interface ------------------------------------------------------------------------------------------ */
@@ -484,7 +556,7 @@ void mr_interface_close(struct mr_interface *i, struct mr_queue_counters *last)
 	/* the program first, so that nothing is steered to a closed socket */
 	if (i->steer && i->attach.pinned && !i->attach.left)
 		forget_sockets(i);
-	mr_attach_release(&i->attach);
+	mr_attach_detach(&i->attach);
 	for (unsigned q = 0; q < MR_MAX_QUEUES; q++) {
 		if (!i->xsk[q])
 			continue;
@@ -494,6 +566,7 @@ void mr_interface_close(struct mr_interface *i, struct mr_queue_counters *last)
 		mr_xsk_close(i->xsk[q]);
 	}
 	mr_steer_unload(i->steer);
+	mr_attach_release(&i->attach);
 	if (i->state_fd >= 0)
 		close(i->state_fd);
 	if (i->file)
@@ -529,6 +602,42 @@ struct mr_steer *mr_interface_steer(struct mr_interface *i)
 	return i->steer;
 }
 
+/* Queues come and go by `ethtool -L`.  The kernel takes away none that has a socket. */
+static void follow_queues(struct mr_interface *i)
+{
+	struct mr_device_channels now, max;
+	unsigned cnt;
+
+	if (i->polls++ % QUEUE_POLLS || mr_device_channels_get(i->info.device, &now, &max))
+		return;
+	cnt = mr_device_channels_rx(&now);
+	if (!cnt || cnt > UINT16_MAX || cnt == i->info.device_queue_cnt)
+		return;
+	i->info.device_queue_cnt = (uint16_t)cnt;
+	i->queues_changed = true;
+	struct mr_device d = { 0 };
+	memcpy(d.name, i->info.device, sizeof(d.name));
+	memcpy(d.driver, i->info.driver, sizeof(d.driver));
+	info_of_spread(&i->info, &d, i->device_queue, i->queue_cnt);
+}
+
+int mr_interface_promiscuous(struct mr_interface *i, bool on, struct mr_error *e)
+{
+	int err = i->info.kind == MR_INTERFACE_XSK ? mr_attach_promiscuous(&i->attach, on, e) : 0;
+
+	if (!err && i->info.kind == MR_INTERFACE_XSK)
+		i->info.promiscuous = on;
+	return err;
+}
+
+bool mr_interface_queues_changed(struct mr_interface *i)
+{
+	bool changed = i->queues_changed;
+
+	i->queues_changed = false;
+	return changed;
+}
+
 void mr_interface_poll(struct mr_interface *i)
 {
 	struct mr_device_state s = { .admin_up = false };
@@ -551,6 +660,7 @@ void mr_interface_poll(struct mr_interface *i)
 	memcpy(i->info.device, s.name, sizeof(s.name));
 	memcpy(i->info.mac, s.mac, sizeof(s.mac));
 	i->info.mtu = s.mtu;
+	follow_queues(i);
 }
 
 bool mr_interface_gone(const struct mr_interface *i)

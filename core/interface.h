@@ -32,7 +32,11 @@ struct mr_interface_info {
 	uint32_t mtu_max; /* the largest whose frames fit a packet frame */
 	uint8_t mac[6];
 	uint16_t queue_cnt;        /* queues with a socket */
-	uint16_t device_queue_cnt; /* rx queues the device has */
+	uint16_t device_queue_cnt; /* rx queues the device has; follows the device */
+	uint16_t channels;         /* set by us; 0 = kept */
+	bool promiscuous;          /* asked for by us */
+	char spread[256];          /* its RSS, core/spread.h */
+	char spread_why[256];      /* why packets are not spread over the sockets; "" = they are, or nobody knows */
 	int numa_node;
 	bool up;          /* operational state, as last told */
 	char held_by[64]; /* mr_interface_check(): the instance whose program is on the device; "" = none */
@@ -95,6 +99,10 @@ struct mr_steer *mr_interface_steer(struct mr_interface *i);
 
 /* Refreshes kernel statistics into the queues' counters and the device's state into info.  Threads: control. */
 void mr_interface_poll(struct mr_interface *i);
+/* Switches promiscuous mode; nothing to do for files.  -EPERM and others, with the sentence.  Threads: control. */
+int mr_interface_promiscuous(struct mr_interface *i, bool on, struct mr_error *e);
+/* True once after the device got other receive queues than it had. */
+bool mr_interface_queues_changed(struct mr_interface *i);
 /* True once the device is gone: deleted, away in another namespace (even when it came back), or its sockets say ENXIO. */
 bool mr_interface_gone(const struct mr_interface *i);
 

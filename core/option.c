@@ -121,6 +121,10 @@ static int read_number(struct mr_reader *r, const struct mr_node *n, const struc
 {
 	char want[256];
 	uint64_t v;
+	if (o->values && !strcmp(n->text, o->values[0])) {
+		*out = 0;
+		return 0;
+	}
 	bool ok = o->type == MR_TYPE_UINT     ? mr_value_uint(n->text, &v)
 		: o->type == MR_TYPE_BYTES    ? mr_value_bytes(n->text, &v)
 		: o->type == MR_TYPE_DURATION ? mr_value_duration(n->text, &v)

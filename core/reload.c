@@ -148,12 +148,12 @@ static const char *interface_difference(const struct mr_config_interface *a, con
 		return "mode";
 	if (!same_ranges(&a->queues, &b->queues))
 		return "queues";
+	if (a->channels != b->channels)
+		return "channels";
 	if (a->attach != b->attach)
 		return "attach";
 	if (a->rx_ring != b->rx_ring || a->tx_ring != b->tx_ring)
 		return "rx_ring or tx_ring";
-	if (a->promiscuous != b->promiscuous)
-		return "promiscuous";
 	return NULL;
 }
 
@@ -263,6 +263,22 @@ static void close_left_over(struct mr_runtime *rt, const struct mr_plan *plan)
 		}
 }
 
+/* Pipelines decide it where the interface does not say.  One that cannot be switched stays as it is, and is tried again by the next
+ * reload: its packets are classified like any others. */
+static void follow_promiscuous(struct mr_runtime *rt, const struct mr_config *c)
+{
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		struct mr_runtime_interface *ri = &rt->interface[id];
+		const struct mr_config_interface *ci = ri->name ? interface_named(c, ri->name) : NULL;
+		struct mr_error e = { "" };
+		if (!ci)
+			continue;
+		ri->config.promiscuous = ci->promiscuous;
+		if (ri->open && mr_interface_promiscuous(ri->open, ci->promiscuous, &e))
+			mr_runtime_log(rt, "interface %s: %s", ri->name, e.text);
+	}
+}
+
 static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *e)
 {
 	struct opened o = { { false } };
@@ -305,6 +321,7 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 	mr_sessions_configure(rt->sh.sessions, &plan->config->flows.timeouts,
 		half_open ? half_open : plan->config->flows.capacity / 2);
 	keep_exit(rt, plan);
+	follow_promiscuous(rt, plan->config);
 	close_left_over(rt, plan);
 	mr_plan_destroy(old);
 	return 0;

@@ -57,10 +57,11 @@ static json_t *flows(const struct mr_config_flows *f)
 
 static json_t *interface(const struct mr_config_interface *i)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:b, s:I, s:I, s:I}", "name",
-		mr_show_text(i->name), "device", mr_show_text(i->device), "pcap", mr_show_text(i->pcap_in), "out",
-		mr_show_text(i->pcap_out), "memory", mr_show_text(i->has_memory ? i->memory.file : NULL), "mode",
-		WORD(i->mode, "auto", "zerocopy", "copy", "generic"), "queues", ranges(&i->queues), "zone",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:b, s:I, s:I, s:I}",
+		"name", mr_show_text(i->name), "device", mr_show_text(i->device), "pcap", mr_show_text(i->pcap_in),
+		"out", mr_show_text(i->pcap_out), "memory", mr_show_text(i->has_memory ? i->memory.file : NULL), "mode",
+		WORD(i->mode, "auto", "zerocopy", "copy", "generic"), "queues", ranges(&i->queues), "channels",
+		i->channels ? json_integer((json_int_t)i->channels) : json_string("keep"), "zone",
 		mr_show_text(i->zone), "vlan_zones", (int)i->vlan_zones, "on_exit",
 		WORD(i->on_exit, "auto", "pass", "drop"), "unserved", WORD(i->unserved, "auto", "pass", "drop"),
 		"attach", WORD(i->attach, "link", "shared"), "promiscuous", (int)i->promiscuous, "rx_ring_cnt",

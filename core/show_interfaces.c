@@ -81,12 +81,17 @@ static int put_info(json_t *o, const struct mr_interface_info *info)
 	bool xsk = info->kind == MR_INTERFACE_XSK;
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", info->mac[0], info->mac[1], info->mac[2],
 		info->mac[3], info->mac[4], info->mac[5]);
-	json_t *more = json_pack("{s:s, s:o, s:o, s:s?, s:o, s:I, s:i, s:s?, s:i, s:i, s:i, s:b, s:s?, s:s?}", "kind",
-		(unsigned)info->kind < 3 ? kinds[info->kind] : "?", "device", mr_show_text(info->device), "driver",
-		mr_show_text(info->driver), "mode", xsk ? mode_name(info->mode) : NULL, "mode_why",
+	json_t *more = json_pack(
+		"{s:s, s:o, s:o, s:s?, s:o, s:I, s:i, s:s?, s:i, s:i, s:i, s:i, s:b, s:b, s:o, s:o, s:o, s:s?, s:s?}",
+		"kind", (unsigned)info->kind < 3 ? kinds[info->kind] : "?", "device", mr_show_text(info->device),
+		"driver", mr_show_text(info->driver), "mode", xsk ? mode_name(info->mode) : NULL, "mode_why",
 		mr_show_text(info->mode_why), "ifindex", (json_int_t)info->ifindex, "mtu_bytes", (int)info->mtu, "mac",
 		xsk ? mac : NULL, "queue_cnt", (int)info->queue_cnt, "device_queue_cnt", (int)info->device_queue_cnt,
-		"numa_node", info->numa_node, "link_up", (int)info->up, "on_exit",
+		"unserved_queue_cnt",
+		info->device_queue_cnt > info->queue_cnt ? info->device_queue_cnt - info->queue_cnt : 0, "numa_node",
+		info->numa_node, "link_up", (int)info->up, "promiscuous", (int)info->promiscuous, "channels_set",
+		info->channels ? json_integer(info->channels) : json_null(), "rss",
+		xsk ? mr_show_text(info->spread) : json_null(), "rss_why", mr_show_text(info->spread_why), "on_exit",
 		xsk ? exit_name(info->exit_drop) : NULL, "unserved", xsk ? exit_name(info->unserved_drop) : NULL);
 	int err = more ? json_object_update(o, more) : -1;
 	json_decref(more);

@@ -121,7 +121,11 @@ const char *mr_option_want(const struct mr_option *o, char *buf, size_t bytes)
 	case MR_TYPE_UINT:
 	case MR_TYPE_BYTES:
 		n = append(buf, bytes, n, o->power_of_two ? "a power of two" : words[o->type].want);
-		append_range(buf, bytes, n, o);
+		n = append_range(buf, bytes, n, o);
+		if (o->values) {
+			n = append(buf, bytes, n, " or ");
+			append(buf, bytes, n, o->values[0]);
+		}
 		break;
 	case MR_TYPE_DURATION:
 	case MR_TYPE_UINT_LIST:

@@ -387,10 +387,10 @@ static void device_settings(void)
 	forwarder_create(&f, 8192, 1);
 	tap_case(!forwarder_open(&f, 0, "r0", MR_MODE_COPY, NULL), "opens");
 	(void)mr_device_query("r0", &during, NULL);
-	tap_case(before.rx_vlan && !during.rx_vlan, "rx-vlan offload is off while open");
+	tap_case(before.offloads & MR_DEVICE_RX_VLAN && !(during.offloads & MR_DEVICE_RX_VLAN), "rx-vlan offload is off while open");
 	forwarder_close(&f, 0);
 	(void)mr_device_query("r0", &after, NULL);
-	tap_case(after.rx_vlan, "and on again after it");
+	tap_case(after.offloads & MR_DEVICE_RX_VLAN, "and on again after it");
 	(void)forwarder_destroy(&f);
 
 	/* through the check too: queues by number, and promiscuous */
