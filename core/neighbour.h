@@ -9,7 +9,10 @@
  *                                          └───────────── UNREACHABLE ──after a second──► RESOLVING on the next use
  *
  * Millrace speaks no ARP and no ND: it asks the kernel to (RTM_NEWNEIGH with NTF_USE), both for a neighbour that is wanted and for one
- * in use that turned stale.  That leaves nothing behind in the kernel's table.
+ * in use that turned stale.  That leaves nothing behind in the kernel's table but what its own traffic would.
+ *
+ * A slot that nothing waits for and whose neighbour has no MAC says RESOLVING too, so that the next packet asks; only those being asked
+ * for count against resolving_max.
  *
  * Workers find and make slots (mr_neighbours_slot), hold packets of a slot that is RESOLVING (core/hold.h) and say so
  * (mr_neighbours_want).  Everything else is control's.
@@ -62,7 +65,11 @@ void mr_neighbours_touch(struct mr_neighbours *t, uint16_t slot, uint32_t now_ms
 
 /* ---- control ---------------------------------------------------------------------------------------------- */
 
-/* A device of ours, or a VLAN device over one.  id 0: not ours any more: its slots send nowhere (link-down). */
+/*
+ * A device of ours, or a VLAN device over one.  id 0: not ours any more.  Its slots become MR_NH_NONE, so that records which still hold one
+ * are routed anew, and new ones are refused.  Down: what is known of its neighbours stays, as long as the kernel keeps it; one that
+ * has to be resolved is unreachable at once.
+ */
 struct mr_neighbour_device {
 	uint32_t ifindex;
 	uint8_t interface_id;
@@ -72,7 +79,7 @@ struct mr_neighbour_device {
 	bool up;
 };
 void mr_neighbours_device(struct mr_neighbours *t, const struct mr_neighbour_device *d);
-/* What the kernel said of a neighbour (deleted included). */
+/* What the kernel said of a neighbour (deleted included).  Of any device: which are ours may be learned later. */
 void mr_neighbours_heard(struct mr_neighbours *t, const struct mr_rtnl_neigh *n, bool deleted);
 /* A dump of neighbours begins; at its end those it did not name are taken for deleted. */
 void mr_neighbours_dump_begin(struct mr_neighbours *t);
@@ -82,8 +89,12 @@ int mr_neighbours_fd(const struct mr_neighbours *t);
 /* Asks the kernel for what is wanted and for stale ones in use, ends what waited too long, frees slots.  On fd, and about every 100 ms. */
 void mr_neighbours_service(struct mr_neighbours *t, uint64_t now_ms);
 
-/* A tunnel's slot: the packet is encapsulated (enum mr_encap_kind) from outer_src to outer_dst and sent where routes say.  The same
- * parameters, the same slot.  0 = full.  Routes that change are followed by mr_neighbours_tunnels_refresh().  Threads: control. */
+/*
+ * A tunnel's slot: the packet is encapsulated (enum mr_encap_kind) from outer_src to outer_dst and sent where routes say.  The same
+ * parameters, the same slot; never freed.  0 = full, or no such encapsulation.  Without a route, or with one that is the kernel's, it is
+ * unreachable.  A change of the slot under it is followed at once, routes that change by mr_neighbours_tunnels_refresh().  Its MTU is the
+ * link's.  Threads: control.
+ */
 struct mr_tunnel {
 	uint8_t encap;  /* enum mr_encap_kind */
 	uint8_t ttl;    /* 0 = 64 */
@@ -113,6 +124,8 @@ struct mr_neighbours_usage {
 	uint32_t slot_cnt, slot_max, resolving_cnt, tunnel_cnt;
 	uint64_t refused_cnt; /* slots that could not be made */
 	uint64_t asked_cnt, failed_cnt, freed_cnt;
+	uint64_t error_cnt; /* requests the kernel refused; they are repeated until it is too late */
+	uint32_t known_cnt; /* of the kernel's neighbours, used or not */
 };
 void mr_neighbours_usage(const struct mr_neighbours *t, struct mr_neighbours_usage *out);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/nexthop.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,7 +50,10 @@ void mr_nexthops_get(const struct mr_nexthops *t, uint16_t slot, struct mr_nexth
 	const struct mr_nexthop *nh = &t->slot[slot];
 	const uint64_t *from = (const uint64_t *)nh;
 	uint64_t to[WORDS];
-	for (;;) { /* a writer is control and writes 16 words: this ends at once */
+	/* A writer writes 16 words, so this ends at once, unless it was put off its core: then it gets ours. */
+	for (unsigned tries = 1;; tries++) {
+		if (tries % 1024 == 0)
+			sched_yield();
 		uint32_t seq = __atomic_load_n(&nh->seq, __ATOMIC_ACQUIRE);
 		for (unsigned i = 0; i < WORDS; i++)
 			to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);

@@ -19,9 +19,12 @@ struct mr_nexthops;
 
 struct mr_nexthops *mr_nexthops_create(void); /* with BACK and KERNEL set; NULL = no memory */
 void mr_nexthops_destroy(struct mr_nexthops *t);
-/* Sets a slot under its sequence number.  Threads: control. */
+/*
+ * Sets a slot under its sequence number; readers see the old or the new one.  One writer of a slot at a time: control for wires, BACK and
+ * KERNEL; for routing's slots whoever holds the lock of core/neighbour.c (a worker that makes one, control).
+ */
 void mr_nexthops_set(struct mr_nexthops *t, uint16_t slot, const struct mr_nexthop *nh);
-/* A consistent copy.  Threads: any, no lock. */
+/* A consistent copy.  Threads: any, no lock; looks again while a writer is at it. */
 void mr_nexthops_get(const struct mr_nexthops *t, uint16_t slot, struct mr_nexthop *out);
 /* Its kind alone: one load.  Threads: any, no lock. */
 uint8_t mr_nexthops_kind(const struct mr_nexthops *t, uint16_t slot);
