@@ -7,7 +7,7 @@
 
 #define TX_TRIES 4 /* offers to a full ring in one turn, with a service in between; then the frames are dropped */
 
-static void give_back(struct mr_worker *w, uint64_t addr)
+void mr_transmit_give(struct mr_worker *w, uint64_t addr)
 {
 	if (w->give_cnt == MR_GIVE) {
 		mr_frames_give(w->magazine, w->give, w->give_cnt);
@@ -19,7 +19,7 @@ static void give_back(struct mr_worker *w, uint64_t addr)
 void mr_transmit_drop(struct mr_worker *w, const struct mr_frame *f, uint8_t ingress, unsigned reason)
 {
 	mr_turn_add(&w->stats->ingress[ingress].dropped[reason], 1);
-	give_back(w, f->addr);
+	mr_transmit_give(w, f->addr);
 }
 
 void mr_transmit_kernel(
@@ -31,7 +31,7 @@ void mr_transmit_kernel(
 		return;
 	}
 	mr_turn_count(&w->stats->ingress[ingress].kernel, 1, f->len);
-	give_back(w, f->addr);
+	mr_transmit_give(w, f->addr);
 }
 
 static void drop_range(struct mr_worker *w, const struct mr_egress *e, unsigned from, unsigned reason)

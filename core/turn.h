@@ -169,6 +169,7 @@ unsigned mr_miss_reason(unsigned parse_error); /* what a malformed frame is drop
 void mr_transmit_overflow(struct mr_worker *w, unsigned egress); /* it is full: sends in the middle of a turn */
 void mr_transmit_kernel(
 	struct mr_worker *w, const struct mr_frame *f, const uint8_t *data, unsigned interface_id, uint8_t ingress);
+void mr_transmit_give(struct mr_worker *w, uint64_t addr); /* back to the pool, not counted: what it carried went another way */
 void mr_transmit_drop(struct mr_worker *w, const struct mr_frame *f, uint8_t ingress, unsigned reason);
 void mr_transmit_flush(struct mr_worker *w);
 void mr_transmit_tell_held(struct mr_worker *w); /* the gauge: hand-off rings it feeds, packets that wait */

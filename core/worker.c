@@ -8,6 +8,7 @@
 #include "core/hold.h"
 #include "core/icmp.h"
 #include "core/route.h"
+#include "core/split.h"
 #include "core/turn.h"
 
 #include <errno.h>
@@ -85,10 +86,13 @@ static __attribute__((noinline)) void not_ready(struct mr_worker *w, const struc
 }
 
 /* What could not be carried out.  Nothing has been written: the sender is told with the bytes it sent. */
-static __attribute__((noinline)) void refused(struct mr_worker *w, const struct mr_frame *f, const uint8_t *data,
-	const struct mr_parsed *p, uint8_t ingress, const struct mr_nexthop *nh, unsigned reason)
+static __attribute__((noinline)) void refused(struct mr_worker *w, const struct mr_frame *f, uint8_t *data,
+	const struct mr_parsed *p, uint8_t ingress, const struct mr_found *how, const struct mr_nexthop *nh,
+	unsigned reason)
 {
-	if (nh->kind == MR_NH_ROUTED)
+	if (reason == MR_REASON_TOO_BIG && nh->kind == MR_NH_ROUTED && (p->flags & (MR_PKT_IP4 | MR_PKT_DF)) == MR_PKT_IP4)
+		mr_split_send(w, f, data, p, ingress, how, nh);
+	else if (nh->kind == MR_NH_ROUTED)
 		mr_answer_drop(w, f, data, p, ingress, reason, nh->mtu - mr_rewrite_outer_bytes(nh));
 	else
 		mr_transmit_drop(w, f, ingress, reason);
@@ -111,7 +115,7 @@ static __always_inline void apply(struct mr_worker *w, struct mr_frame f, uint8_
 	unsigned reason =
 		mr_apply(&data, &f.len, f.addr & w->frame_mask, p, how->st->flags, how->r4, how->r6, nh, how->hash);
 	if (reason) {
-		refused(w, &f, data, p, ingress, nh, reason);
+		refused(w, &f, data, p, ingress, how, nh, reason);
 		return;
 	}
 	f.addr += data - start;

@@ -353,12 +353,12 @@ static __always_inline int mr_rewrite_begin(const void *data, const void *data_e
 /* ---- encapsulation ---------------------------------------------------------------------------------------------- */
 
 /* Outer IPv4 (RFC 2003): DF as inside (IPv6 inside is never to be fragmented on the way: set).  The identification is only needed
- * without DF (RFC 6864); the inner one, told apart by flow, is as unique as the sender made it. */
+ * without DF (RFC 6864); the inner one, told apart by flow and, of fragments, by offset, is as unique as the sender made it. */
 static __always_inline void mr_rewrite_outer4(
 	__u8 *h, const struct mr_nexthop *nh, const struct mr_parsed *p, __u64 hash, __u32 len, __u8 proto)
 {
 	int df = p->flags & (MR_PKT_DF | MR_PKT_IP6);
-	__u16 id = df ? 0 : (__u16)(p->frag_id_be ^ hash);
+	__u16 id = df ? 0 : (__u16)(p->frag_id_be ^ p->frag_off ^ hash);
 	__u8 ttl = nh->outer_ttl ? nh->outer_ttl : 64;
 	mr_store16(h, mr_be16(0x4500 | p->tos)); /* RFC 6040 normal mode: DSCP and ECN as inside */
 	mr_store16(h + 2, mr_be16(len));
