@@ -67,7 +67,8 @@ void mr_nexthops_get(const struct mr_nexthops *t, uint16_t slot, struct mr_nexth
 uint8_t mr_nexthops_kind(const struct mr_nexthops *t, uint16_t slot)
 {
 	/* The word it lies in, as the writer stores it. */
-	uint64_t first = __atomic_load_n((const uint64_t *)&t->slot[slot], __ATOMIC_RELAXED);
+	const uint64_t *at = (const uint64_t *)&t->slot[slot];
+	uint64_t first = __atomic_load_n(at, __ATOMIC_RELAXED);
 	struct mr_nexthop head;
 	memcpy(&head, &first, sizeof(first));
 	return head.kind;
