@@ -10,8 +10,9 @@
 #define DATAGRAMS (MR_FRAGMENT_SETTLED + MR_FRAGMENT_WAITING)
 #define CHAINS    8192 /* a power of two */
 #define NONE      UINT16_MAX
+#define HELD      (MR_FRAGMENT_HELD + MR_FRAGMENT_HELD_PER) /* with those that are given up and not yet taken away */
 
-_Static_assert(DATAGRAMS < NONE && MR_FRAGMENT_HELD < NONE, "numbers of 16 bits");
+_Static_assert(DATAGRAMS < NONE && HELD < NONE, "numbers of 16 bits");
 
 /* A queue of held frames, the oldest first. */
 struct queue {
@@ -56,6 +57,7 @@ struct list {
 struct mr_fragments {
 	uint32_t held_cnt; /* first: mr_fragment_any_held() */
 	uint32_t held_max;
+	uint32_t doomed_cnt; /* of held_cnt */
 	uint64_t forgotten;
 	struct list list[2]; /* by state */
 	uint16_t unused;     /* datagrams */
@@ -63,7 +65,7 @@ struct mr_fragments {
 	uint16_t ready_head, ready_tail;
 	struct queue doomed; /* frames to be dropped */
 	uint16_t chain[CHAINS];
-	struct held held[MR_FRAGMENT_HELD];
+	struct held held[HELD];
 	struct datagram datagram[DATAGRAMS];
 };
 
@@ -74,8 +76,8 @@ static void clear(struct mr_fragments *t)
 	memset(t->chain, 0xff, sizeof(t->chain));
 	for (unsigned i = 0; i < DATAGRAMS; i++)
 		t->datagram[i].newer = i + 1 < DATAGRAMS ? i + 1 : NONE;
-	for (unsigned i = 0; i < t->held_max; i++)
-		t->held[i].next = i + 1 < t->held_max ? i + 1 : NONE;
+	for (unsigned i = 0; i < HELD; i++)
+		t->held[i].next = i + 1 < HELD ? i + 1 : NONE;
 	t->unused = t->held_unused = 0;
 	t->ready_head = t->ready_tail = NONE;
 	t->doomed = (struct queue){ NONE, NONE };
@@ -207,14 +209,20 @@ static void doom(struct mr_fragments *t, struct datagram *d, unsigned reason)
 		uint16_t at = take(t, &d->held);
 		t->held[at].reason = reason;
 		put(t, &t->doomed, at);
+		t->doomed_cnt++;
 	}
 	d->held_cnt = 0;
+}
+
+static bool full(const struct mr_fragments *t)
+{
+	return t->held_unused == NONE || t->held_cnt - t->doomed_cnt >= t->held_max;
 }
 
 static bool hold(
 	struct mr_fragments *t, struct datagram *d, const struct mr_frame *f, uint8_t interface_id, uint8_t fallback)
 {
-	if (t->held_unused == NONE || d->held_cnt == MR_FRAGMENT_HELD_PER)
+	if (full(t) || d->held_cnt == MR_FRAGMENT_HELD_PER)
 		return false;
 	uint16_t at = t->held_unused;
 	t->held_unused = t->held[at].next;
@@ -446,7 +454,7 @@ static enum mr_fragment_fate see_later(struct mr_fragments *t, struct datagram *
 /* The oldest datagram that waits gives its frames up for a newer one. */
 static void make_frame_room(struct mr_fragments *t, const struct datagram *keep)
 {
-	if (t->held_unused != NONE || t->list[WAITING].oldest == NONE)
+	if (!full(t) || t->list[WAITING].oldest == NONE)
 		return;
 	struct datagram *oldest = &t->datagram[t->list[WAITING].oldest];
 	if (oldest == keep)
@@ -529,6 +537,8 @@ bool mr_fragment_next(struct mr_fragments *t, struct mr_fragment_out *out)
 			unlink_ready(t, d);
 			forget_whole(t, d);
 		}
+	} else {
+		t->doomed_cnt--;
 	}
 	t->held[at].next = t->held_unused;
 	t->held_unused = at;
