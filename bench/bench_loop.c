@@ -41,6 +41,7 @@ struct device {
 
 struct loop {
 	uint32_t flow_cnt;
+	uint16_t routed; /* MR_FLOW_ROUTED: the version of the route is looked at, and the MAC address */
 	struct mr_shared sh;
 	struct mr_plan *plan;
 	struct mr_worker *worker;
@@ -167,7 +168,7 @@ static void open_sessions(struct loop *l)
 		k.k4.daddr_be = htonl(0xc0000201);
 		k.k4.dport_be = htons(53);
 		struct mr_flow_decision d = { .ingress = 1,
-			.flags = MR_FLOW_DECIDED | MR_FLOW_SNAT,
+			.flags = MR_FLOW_DECIDED | MR_FLOW_SNAT | l->routed,
 			.nexthop = MR_NEXTHOP_FIRST_FREE,
 			.generation = 1 };
 		d.r4 = (struct mr_rewrite4){ .saddr_be = htonl(0xcb007100u + (i >> 16)),
@@ -209,6 +210,8 @@ static void make_plan(struct loop *l)
 		.pipeline_cnt = 1,
 		.ingress = { 1 },
 		.ingress_none = 2 };
+	if (l->routed)
+		memcpy(p->interface[1].mac, l->in.header, 6);
 	p->interface[2] = (struct mr_plan_interface){
 		.name = "out", .zone = MR_ZONE_DEFAULT, .queue_cnt = 1, .queue = l->out_queue
 	};
@@ -216,7 +219,7 @@ static void make_plan(struct loop *l)
 		die("no memory");
 }
 
-static struct loop *loop_open(uint32_t flow_cnt)
+static struct loop *loop_open(uint32_t flow_cnt, bool routed)
 {
 	struct loop *l = aligned_alloc(64, (sizeof(*l) + 63) / 64 * 64);
 	struct mr_error e = { 0 };
@@ -224,6 +227,8 @@ static struct loop *loop_open(uint32_t flow_cnt)
 		die("no memory");
 	memset(l, 0, sizeof(*l));
 	l->flow_cnt = flow_cnt;
+	l->routed = routed ? MR_FLOW_ROUTED : 0;
+	l->sh.routes = (void *)l;
 	l->plan = calloc(1, sizeof(*l->plan));
 	struct mr_frames_options fo = { .frame_cnt = FRAMES, .frame_bytes = 2048, .worker_cnt = 1, .want_huge = true };
 	struct mr_flows_options lo = { .capacity4 = 2 * flow_cnt, .capacity6 = 1024, .seed = 7, .want_huge = true };
@@ -348,7 +353,7 @@ int main(int argc, char **argv)
 	if (!out || !rounds || rounds > ROUNDS_MAX)
 		die("[--rounds N] [--flows N,N] [--json FILE]");
 	for (unsigned k = 0; k < size_cnt; k++)
-		loop[k] = loop_open(size[k]);
+		loop[k] = loop_open(size[k], getenv("ROUTED") != NULL);
 	for (unsigned r = 0; r < rounds; r++)
 		for (unsigned k = 0; k < size_cnt; k++) {
 			round_of(loop[k], &empty[k][r], &whole[k][r]);

@@ -25,9 +25,9 @@ struct queue {
 	uint16_t slot, head, tail, cnt;
 };
 
-struct mr_hold {
+struct hold {
+	struct mr_hold head;
 	uint32_t frame_cnt; /* how many may be held; as many queues */
-	uint32_t cnt;
 	struct held *held;
 	uint16_t unused;     /* list of held[] */
 	struct queue *queue; /* [queue_cnt]: dense */
@@ -37,7 +37,7 @@ struct mr_hold {
 
 struct mr_hold *mr_hold_create(uint32_t frame_cnt)
 {
-	struct mr_hold *h = malloc(sizeof(*h));
+	struct hold *h = malloc(sizeof(*h));
 	if (frame_cnt > MR_HOLD_MAX)
 		frame_cnt = MR_HOLD_MAX;
 	if (!frame_cnt)
@@ -45,22 +45,28 @@ struct mr_hold *mr_hold_create(uint32_t frame_cnt)
 	if (!h)
 		return NULL;
 	h->frame_cnt = frame_cnt;
-	h->cnt = h->queue_cnt = 0;
+	h->head.cnt = h->queue_cnt = 0;
 	h->held = malloc(frame_cnt * sizeof(*h->held));
 	h->queue = malloc(frame_cnt * sizeof(*h->queue));
 	if (!h->held || !h->queue) {
-		mr_hold_destroy(h);
+		mr_hold_destroy(&h->head);
 		return NULL;
 	}
 	for (uint32_t i = 0; i < frame_cnt; i++)
 		h->held[i].next = i + 1 < frame_cnt ? i + 1 : NONE;
 	h->unused = 0;
 	memset(h->by_slot, 0xff, sizeof(h->by_slot));
-	return h;
+	return &h->head;
 }
 
-void mr_hold_destroy(struct mr_hold *h)
+static struct hold *of(const struct mr_hold *head)
 {
+	return (struct hold *)head; /* the first member */
+}
+
+void mr_hold_destroy(struct mr_hold *head)
+{
+	struct hold *h = of(head);
 	if (!h)
 		return;
 	free(h->held);
@@ -68,17 +74,12 @@ void mr_hold_destroy(struct mr_hold *h)
 	free(h);
 }
 
-unsigned mr_hold_cnt(const struct mr_hold *h)
-{
-	return h->cnt;
-}
-
 bool mr_hold_waiting(const struct mr_hold *h, uint16_t slot)
 {
-	return h->by_slot[slot] != NONE;
+	return of(h)->by_slot[slot] != NONE;
 }
 
-static struct queue *queue_of(struct mr_hold *h, uint16_t slot)
+static struct queue *queue_of(struct hold *h, uint16_t slot)
 {
 	if (h->by_slot[slot] == NONE) {
 		h->by_slot[slot] = h->queue_cnt;
@@ -87,10 +88,11 @@ static struct queue *queue_of(struct mr_hold *h, uint16_t slot)
 	return &h->queue[h->by_slot[slot]];
 }
 
-bool mr_hold_put(struct mr_hold *h, uint16_t slot, const struct mr_frame *f, const struct mr_parsed *p, uint8_t ingress,
-	const struct mr_found *how)
+bool mr_hold_put(struct mr_hold *head, uint16_t slot, const struct mr_frame *f, const struct mr_parsed *p,
+	uint8_t ingress, const struct mr_found *how)
 {
-	if (h->unused == NONE || (mr_hold_waiting(h, slot) && queue_of(h, slot)->cnt == MR_HOLD_PER_SLOT))
+	struct hold *h = of(head);
+	if (h->unused == NONE || (mr_hold_waiting(head, slot) && queue_of(h, slot)->cnt == MR_HOLD_PER_SLOT))
 		return false;
 	struct queue *q = queue_of(h, slot);
 	uint16_t at = h->unused;
@@ -114,15 +116,15 @@ bool mr_hold_put(struct mr_hold *h, uint16_t slot, const struct mr_frame *f, con
 		h->held[q->tail].next = at;
 	q->tail = at;
 	q->cnt++;
-	h->cnt++;
+	head->cnt++;
 	return true;
 }
 
 /* Takes a queue out: what is put for its slot from now on begins another one. */
-static struct queue take_queue(struct mr_hold *h, uint32_t idx)
+static struct queue take_queue(struct hold *h, uint32_t idx)
 {
 	struct queue q = h->queue[idx];
-	h->cnt -= q.cnt;
+	h->head.cnt -= q.cnt;
 	h->by_slot[q.slot] = NONE;
 	h->queue[idx] = h->queue[--h->queue_cnt];
 	if (idx < h->queue_cnt)
@@ -130,7 +132,7 @@ static struct queue take_queue(struct mr_hold *h, uint32_t idx)
 	return q;
 }
 
-static struct held take_first(struct mr_hold *h, struct queue *q)
+static struct held take_first(struct hold *h, struct queue *q)
 {
 	uint16_t at = q->head;
 	struct held x = h->held[at];
@@ -152,7 +154,7 @@ static void carry_out(struct mr_worker *w, const struct held *x)
 
 void mr_hold_release(struct mr_worker *w)
 {
-	struct mr_hold *h = w->hold;
+	struct hold *h = of(w->hold);
 	/* Downwards: what takes the place of one that is taken out was looked at already, or was put just now, and waits a turn. */
 	for (uint32_t i = h->queue_cnt; i-- > 0;) {
 		if (mr_nexthops_kind(w->sh->nexthops, h->queue[i].slot) == MR_NH_RESOLVING)
@@ -169,7 +171,7 @@ void mr_hold_release(struct mr_worker *w)
 
 void mr_hold_discard(struct mr_worker *w)
 {
-	struct mr_hold *h = w->hold;
+	struct hold *h = of(w->hold);
 	while (h->queue_cnt) {
 		struct queue q = take_queue(h, h->queue_cnt - 1);
 		while (q.head != NONE) {

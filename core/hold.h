@@ -18,13 +18,18 @@
 #define MR_HOLD_PER_SLOT 64
 #define MR_HOLD_MAX      1024 /* frames of one worker, at most an eighth of its share of the pool */
 
-struct mr_hold;
+struct mr_hold {
+	uint32_t cnt; /* frames held; the rest is core/hold.c's */
+};
 
 struct mr_hold *mr_hold_create(uint32_t frame_cnt); /* how many may be held; NULL = no memory */
 void mr_hold_destroy(struct mr_hold *h);            /* empty */
 /* True when packets wait for this slot.  The hot path asks only when mr_hold_cnt() is not 0. */
 bool mr_hold_waiting(const struct mr_hold *h, uint16_t slot);
-unsigned mr_hold_cnt(const struct mr_hold *h);
+static inline unsigned mr_hold_cnt(const struct mr_hold *h)
+{
+	return h->cnt;
+}
 /* Takes the frame, with all that is needed to carry out its decision later.  False: no room, the frame is still the caller's. */
 bool mr_hold_put(struct mr_hold *h, uint16_t slot, const struct mr_frame *f, const struct mr_parsed *p, uint8_t ingress,
 	const struct mr_found *how);

@@ -59,17 +59,46 @@ static __always_inline const struct mr_nexthop *nexthop(struct mr_worker *w, uin
 	return &w->nexthop[way];
 }
 
+/* A slot that is not in use: it was given up, or made since its copy of this turn was taken.  A routed packet finds another. */
+static void renew(struct mr_worker *w, const struct mr_frame *f, uint8_t *data, const struct mr_parsed *p,
+	uint8_t ingress, const struct mr_found *how)
+{
+	unsigned family = p->flags & MR_PKT_IP4 ? 4 : 6;
+	struct mr_flow_state st = *how->st;
+	struct mr_found other = *how;
+	struct mr_route_answer a = { .verdict = MR_ROUTE_DROP, .reason = MR_REASON_NO_NEXTHOP };
+	if (st.flags & MR_FLOW_ROUTED)
+		mr_routes_lookup(w->sh->routes, w->plan->ingress[ingress].interface_id, family,
+			family == 4 ? (const void *)&how->r4->daddr_be : (const void *)how->r6->daddr_be, how->hash,
+			&a);
+	if (a.verdict == MR_ROUTE_KERNEL && !(st.flags & (MR_FLOW_SNAT | MR_FLOW_DNAT))) {
+		mr_transmit_kernel(w, f, data, w->plan->ingress[ingress].interface_id, ingress);
+		return;
+	}
+	st.nexthop = a.slot;
+	other.st = &st;
+	w->nexthop_slot[st.nexthop % MR_NEXTHOP_WAYS] = 0;
+	if (a.verdict != MR_ROUTE_SLOT || nexthop(w, st.nexthop)->kind == MR_NH_NONE)
+		mr_answer_drop(w, f, data, p, ingress, a.reason ? a.reason : MR_REASON_NO_NEXTHOP, 0);
+	else
+		mr_turn_apply(w, *f, data, p, ingress, &other);
+}
+
 /* Frames that cannot go yet, or never will: their neighbour is being resolved, others wait for it before them, or nobody found it. */
-static __attribute__((noinline)) void not_ready(struct mr_worker *w, const struct mr_frame *f, const uint8_t *data,
+static __attribute__((noinline)) void not_ready(struct mr_worker *w, const struct mr_frame *f, uint8_t *data,
 	const struct mr_parsed *p, uint8_t ingress, const struct mr_found *how, uint8_t kind)
 {
 	uint16_t slot = how->st->nexthop;
+	if (kind == MR_NH_NONE) {
+		renew(w, f, data, p, ingress, how);
+		return;
+	}
 	if (!(p->flags & (MR_PKT_IP4 | MR_PKT_IP6))) {
 		mr_transmit_drop(w, f, ingress, MR_REASON_NOT_IP);
 		return;
 	}
-	if (!(how->st->flags & MR_FLOW_NO_TTL) &&
-		p->ttl <= 1) { /* before the neighbour is asked for, as a router does */
+	/* Before the neighbour is asked for, as a router does. */
+	if (!(how->st->flags & MR_FLOW_NO_TTL) && p->ttl <= 1) {
 		mr_answer_drop(w, f, data, p, ingress, MR_REASON_TTL, 0);
 		return;
 	}
@@ -90,7 +119,8 @@ static __attribute__((noinline)) void refused(struct mr_worker *w, const struct 
 	const struct mr_parsed *p, uint8_t ingress, const struct mr_found *how, const struct mr_nexthop *nh,
 	unsigned reason)
 {
-	if (reason == MR_REASON_TOO_BIG && nh->kind == MR_NH_ROUTED && (p->flags & (MR_PKT_IP4 | MR_PKT_DF)) == MR_PKT_IP4)
+	if (reason == MR_REASON_TOO_BIG && nh->kind == MR_NH_ROUTED &&
+		(p->flags & (MR_PKT_IP4 | MR_PKT_DF)) == MR_PKT_IP4)
 		mr_split_send(w, f, data, p, ingress, how, nh);
 	else if (nh->kind == MR_NH_ROUTED)
 		mr_answer_drop(w, f, data, p, ingress, reason, nh->mtu - mr_rewrite_outer_bytes(nh));
@@ -107,7 +137,9 @@ static __always_inline void apply(struct mr_worker *w, struct mr_frame f, uint8_
 		mr_transmit_kernel(w, &f, data, interface_id, ingress);
 		return;
 	}
-	if (nh->kind > MR_NH_ROUTED || (mr_hold_cnt(w->hold) && mr_hold_waiting(w->hold, how->st->nexthop))) {
+	/* neither WIRE, BACK nor ROUTED */
+	if ((uint8_t)(nh->kind - 1) >= MR_NH_ROUTED ||
+		(mr_hold_cnt(w->hold) && mr_hold_waiting(w->hold, how->st->nexthop))) {
 		not_ready(w, &f, data, p, ingress, how, nh->kind);
 		return;
 	}
@@ -177,13 +209,12 @@ static inline bool valid(const struct mr_worker *w, const struct mr_found *f)
 	return f->st->flags & MR_FLOW_DECIDED && f->st->generation == w->plan->generation;
 }
 
-/* Whether a route is still what the record says: no route of its destination's bucket changed since, and the slot is in use. */
-static __always_inline bool current(struct mr_worker *w, const struct mr_found *f)
+/* Whether a route is still what the record says: none of its destination's bucket changed since. */
+static __always_inline bool current(const struct mr_worker *w, const struct mr_found *f)
 {
 	const uint8_t *version = w->version[f->family == 6];
 	uint32_t bucket = f->family == 4 ? mr_route_bucket4(f->r4->daddr_be) : mr_route_bucket6(f->r6->daddr_be);
-	return __atomic_load_n(&version[bucket], __ATOMIC_RELAXED) == f->st->flags >> MR_FLOW_VERSION_SHIFT &&
-		nexthop(w, f->st->nexthop)->kind != MR_NH_NONE;
+	return __atomic_load_n(&version[bucket], __ATOMIC_RELAXED) == f->st->flags >> MR_FLOW_VERSION_SHIFT;
 }
 
 /* For the box's own MAC address, and nothing in it that a router has to look at: what a stored route does not know. */
