@@ -53,12 +53,12 @@ def config(top="", stages="", out="", into=""):
     return CONFIG % dict(top=top, stages=stages, out=out, into=into)
 
 
-def build(bed, mtu=None):
+def build(bed, mtu=None, queues=1):
     """The namespaces, addresses and routes.  mtu: of both ends of a network, by the name of its device in r."""
     for space in "crst":
         bed.ns(space)
     for n, (space, dev, ours, net) in enumerate(NETS):
-        bed.veth(space, dev, "r", ours, a_mac=MACS[dev], b_mac=MACS[ours], mtu=(mtu or {}).get(ours))
+        bed.veth(space, dev, "r", ours, a_mac=MACS[dev], b_mac=MACS[ours], mtu=(mtu or {}).get(ours), queues=queues)
         bed.host(space, dev)
         bed.run("r", ["ethtool", "-K", ours, "gro", "off"])
         for where, name, host in ((space, dev, 2), ("r", ours, 1)):
@@ -89,13 +89,15 @@ class Net:
     """One half: a bed with the router at work."""
 
     def __init__(self, tap, bed, half, options):
-        self.tap, self.bed, self.half = tap, bed, half
+        self.tap, self.bed, self.half, self.queues = tap, bed, half, options.get("queues", 1)
         self.answers, self.m, self.ports, self.serial = {}, None, {}, 0
-        build(bed, options.get("mtu"))
+        build(bed, options.get("mtu"), options.get("queues", 1))
         if options.get("prepare"):
             options["prepare"](self)
-        if half == "millrace":
+        if half != "kernel":
             self.m = bed.millrace("r", bed.file("route.yaml", options.get("config") or config()))
+            w.wait_for(lambda: self.offered() == self.offered())
+            self.offered_before = self.offered()
         self.forwarded_before = self.kernel_forwarded()
 
     # ---- telling
@@ -118,6 +120,11 @@ class Net:
         names, values = [l.split()[1:] for l in text.splitlines() if l.startswith("Ip:")]
         six = re.search(r"^Ip6OutForwDatagrams\s+(\d+)", text, re.M)
         return int(dict(zip(names, values))["ForwDatagrams"]) + int(six.group(1))
+
+    def offered(self):
+        """(packets c has sent, packets the steering program has seen of them): their difference is from before it was attached."""
+        seen = w.interface(w.show(self.bed, self.m), "lan")["steer"]
+        return self.bed.counters("c", "c0")["tx_packets"], sum(v for k, v in seen.items() if k != "handed_back_packets")
 
     def port(self, dev):
         """A raw socket on a host's device, kept; what arrived before is forgotten."""
@@ -214,7 +221,12 @@ class Net:
         for p in self.ports.values():
             p.close()
         if self.m:
-            w.account(self.tap, self.bed, self.m, "all of it")
+            w.account(self.tap, self.bed, self.m, self.half + ": all of it")
+
+            def same():
+                (c, r), (c0, r0) = self.offered(), self.offered_before
+                return c - c0 == r - r0
+            self.tap.ok(w.wait_for(same), self.half + ": what c has sent is what the steering program has counted", "%s, then %s" % (self.offered_before, self.offered()))
         return grown
 
 
@@ -304,28 +316,42 @@ def one_half(tap, bed, half, scenarios, options):
         tap.ok(grown > 0, "kernel: it was the kernel that forwarded")
     else:
         expected = options.get("kernel_forwards", 0)
-        tap.ok(grown == 0 if not expected else grown <= expected, "millrace: the kernel forwarded nothing of it", "%d packets" % grown)
-        tap.same(net.m.stop(), 0, "millrace: ends with 0")
+        tap.ok(grown == 0 if not expected else grown <= expected, half + ": the kernel forwarded nothing of it", "%d packets" % grown)
+        tap.same(net.m.stop(), 0, half + ": ends with 0")
         for reason in w.left_behind(bed, "r", net.m.instance):
-            tap.ok(False, "millrace: nothing is left behind", reason)
+            tap.ok(False, half + ": nothing is left behind", reason)
     bed.clear()
     return net.answers
 
 
-def both(tap, bed, scenarios, differ=(), **options):
-    """Each half on a bed of its own, then the comparison.  differ: questions whose answers are right and not the same (docs/routing.md)."""
-    wanted = halves()
-    answers = {half: one_half(tap, bed, half, scenarios, options) for half in wanted}
-    if len(answers) < 2:
-        for q, a in answers[wanted[0]].items():
-            print("# %s: %s" % (q, a))
+TWO_WORKERS = dict(queues=2, config=config(top="workers: { cores: 0-1 }"))
+
+
+def both(tap, bed, scenarios, differ=None, variants=None, **options):
+    """Each half on a bed of its own, then the comparison.
+
+    differ: questions whose answers are right and not the kernel's (docs/routing.md says why).
+    variants: options of further runs of Millrace, by name.
+    """
+    wanted, differ = halves(), differ or {}
+    answers = {}
+    for half in ["kernel", "millrace"] + list(variants or {}):
+        if half in wanted or "millrace" in wanted and half in (variants or {}):
+            answers[half] = one_half(tap, bed, half, scenarios, dict(options, **(variants or {}).get(half, {})))
+    if "kernel" not in answers or len(answers) < 2:
+        for half in answers:
+            for q, a in answers[half].items():
+                print("# %s: %s: %s" % (half, q, a))
         return
-    for q in answers["kernel"]:
-        got, want = answers["millrace"].get(q, "not asked"), answers["kernel"][q]
-        if q in differ:
-            tap.ok(got == differ[q], "not as the kernel, as docs/routing.md says: " + q, "expected %s, got %s; kernel: %s" % (differ[q], got, want))
-        else:
-            tap.ok(got == want, "as the kernel: " + q, "kernel: %s\nmillrace: %s" % (want, got))
+    reference = answers.pop("kernel")
+    for half, got_all in answers.items():
+        for q, want in reference.items():
+            got = got_all.get(q, "not asked")
+            if q in differ:
+                tap.ok(got == differ[q], "%s: not as the kernel, as docs/routing.md says: %s" % (half, q),
+                       "expected %s, got %s; kernel: %s" % (differ[q], got, want))
+            else:
+                tap.ok(got == want, "%s: as the kernel: %s" % (half, q), "kernel: %s\n%s: %s" % (want, half, got))
 
 
 def main(fn, word):

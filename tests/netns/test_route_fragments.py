@@ -5,6 +5,7 @@
 What counts is what a socket at the far end gets.
 """
 import itertools
+import os
 import socket
 import struct
 
@@ -13,6 +14,7 @@ import wire as w
 
 PORT = 6100
 PIECES = 4
+CPUS = sorted(os.sched_getaffinity(0))
 
 
 def cut(src, dst, ident, data, sport, dport=PORT, cnt=PIECES, more_at_end=False):
@@ -28,6 +30,19 @@ def piece(src, dst, ident, offset, more, part):
     return w.ip6(src, dst, 44, struct.pack("!BBHI", w.UDP, 0, offset | more, ident) + part)
 
 
+class Sender:
+    """c's device; with several queues each packet is sent by another CPU, and so comes in by another queue."""
+
+    def __init__(self, net):
+        self.net, self.port, self.cnt = net, net.port("c0"), 0
+
+    def __call__(self, packet):
+        if self.net.queues > 1:
+            os.sched_setaffinity(0, {CPUS[self.cnt % len(CPUS)]})
+        self.cnt += 1
+        self.port.send(self.net.frame(packet))
+
+
 def load(n):
     """What a datagram carries: its number and something that differs from byte to byte."""
     return struct.pack("!I", n) + bytes((i * 7 + n) & 0xFF for i in range(246))
@@ -35,6 +50,7 @@ def load(n):
 
 def delivered(net, sock, sent, wait_s=5):
     """The numbers of the datagrams a socket gets, all intact; those of `sent` are waited for."""
+    os.sched_setaffinity(0, set(CPUS))
     got, left = [], set(sent)
     sock.settimeout(wait_s if left else 0.5)
     while True:
@@ -52,25 +68,25 @@ def delivered(net, sock, sent, wait_s=5):
 def orders(net):
     for family, src, dst in rt.FAMILIES:
         sock = rt.udp_socket(net, "s", dst, PORT)
-        port = net.port("c0")
+        send = Sender(net)
         every = list(itertools.permutations(range(PIECES)))
         for n, order in enumerate(every):
             p = cut(src, dst, 1000 + n, load(n), 7000 + n)
             for i in order:
-                port.send(net.frame(p[i]))
+                send(p[i])
         got = delivered(net, sock, range(len(every)))
         net.tell("pieces in each of %d orders, IPv%d" % (len(every), family), sorted(got), list(range(len(every))))
         # all datagrams of one flow, their pieces shuffled together
         packets = [x for n in range(8) for x in cut(src, dst, 2000 + n, load(n), 7100)]
         for i in range(len(packets)):
-            port.send(net.frame(packets[i * 13 % len(packets)]))
+            send(packets[i * 13 % len(packets)])
         net.tell("eight datagrams of a flow, shuffled, IPv%d" % family, sorted(delivered(net, sock, range(8))), list(range(8)))
         # the same identification from another sender, at the same time
         other = "10.1.0.77" if family == 4 else "fd00:1::77"
         a, b = cut(src, dst, 3000, load(1), 7200), cut(other, dst, 3000, load(2), 7200)
         for x, y in zip(a, reversed(b)):
-            port.send(net.frame(x))
-            port.send(net.frame(y))
+            send(x)
+            send(y)
         net.tell("two senders with one identification, IPv%d" % family, sorted(delivered(net, sock, (1, 2))), [1, 2])
         sock.close()
 
@@ -78,20 +94,20 @@ def orders(net):
 def missing(net):
     for family, src, dst in rt.FAMILIES:
         sock = rt.udp_socket(net, "s", dst, PORT)
-        port = net.port("c0")
+        send = Sender(net)
         for lost in range(PIECES):
             for i, x in enumerate(cut(src, dst, 4000 + lost, load(lost), 7300 + lost)):
                 if i != lost:
-                    port.send(net.frame(x))
+                    send(x)
         for x in cut(src, dst, 4100, load(9), 7309):
-            port.send(net.frame(x))
+            send(x)
         net.tell("one piece of each lost, then a whole one, IPv%d" % family, delivered(net, sock, (9,)), [9])
         # the lost first one comes at last
         p = cut(src, dst, 4200, load(10), 7310)
         for x in p[1:]:
-            port.send(net.frame(x))
+            send(x)
         w.time.sleep(0.3)
-        port.send(net.frame(p[0]))
+        send(p[0])
         net.tell("the first one 0.3 s late, IPv%d" % family, delivered(net, sock, (10,)), [10])
         sock.close()
 
@@ -100,11 +116,11 @@ def odd(net):
     """Doubled and overlapping pieces."""
     for family, src, dst in rt.FAMILIES:
         sock = rt.udp_socket(net, "s", dst, PORT)
-        port = net.port("c0")
+        send = Sender(net)
 
         def case(name, packets, want=None, n=None):
             for x in packets:
-                port.send(net.frame(x))
+                send(x)
             net.tell("%s, IPv%d" % (name, family), delivered(net, sock, [n] if want else []), want)
         whole = w.udp(src, dst, 7400, PORT, load(20))
         p = cut(src, dst, 5000, load(20), 7400)
@@ -132,14 +148,14 @@ def with_a_filter(net):
     """A port rule counts for all pieces of a datagram: Millrace alone, the kernel without a firewall lets all pass."""
     for family, src, dst in rt.FAMILIES:
         opened, closed = rt.udp_socket(net, "s", dst, PORT), rt.udp_socket(net, "s", dst, PORT + 1)
-        port = net.port("c0")
+        send = Sender(net)
         for n, order in enumerate(itertools.permutations(range(PIECES))):
             p, q = cut(src, dst, 6000 + n, load(n), 7500 + n), cut(src, dst, 6500 + n, load(n), 7500 + n, PORT + 1)
             for i in order:
-                port.send(net.frame(p[i]))
-                port.send(net.frame(q[i]))
-        net.tap.same(sorted(delivered(net, opened, range(24))), list(range(24)), "an open port, pieces in every order, IPv%d" % family)
-        net.tap.same(delivered(net, closed, []), [], "a closed port, not one, IPv%d" % family)
+                send(p[i])
+                send(q[i])
+        net.tap.same(sorted(delivered(net, opened, range(24))), list(range(24)), "%s: an open port, pieces in every order, IPv%d" % (net.half, family))
+        net.tap.same(delivered(net, closed, []), [], "%s: a closed port, not one, IPv%d" % (net.half, family))
         opened.close()
         closed.close()
 
@@ -151,9 +167,17 @@ GUARD = """stages:
 
 
 def test(tap, bed):
-    rt.both(tap, bed, (orders, missing, odd))
+    if len(CPUS) > 1:
+        variants = {"two workers": rt.TWO_WORKERS}
+    else:
+        tap.skip("pieces that come in by several queues", "one CPU")
+        variants = {}
+    rt.both(tap, bed, (orders, missing, odd), variants=variants)
     if "millrace" in rt.halves():
-        rt.one_half(tap, bed, "millrace", (with_a_filter,), dict(config=rt.config(stages=GUARD, out=", stages: [ guard ]")))
+        rt.one_half(tap, bed, "a filter", (with_a_filter,), dict(config=rt.config(stages=GUARD, out=", stages: [ guard ]")))
+        if variants:
+            rt.one_half(tap, bed, "a filter, two workers", (with_a_filter,),
+                        dict(rt.TWO_WORKERS, config=rt.config(stages=GUARD, out=", stages: [ guard ]", top="workers: { cores: 0-1 }")))
 
 
 if __name__ == "__main__":
