@@ -5,6 +5,7 @@
  */
 #include "../unit/rig.h"
 
+#include "core/neighbour.h"
 #include "core/stage.h"
 #include "kern/rewrite.h"
 
@@ -232,4 +233,83 @@ Test(plugin, a_stage_keeps_its_place_in_sessions)
 		"  in: { from: [ wan ], match: all, stages: [ b ], to: lan }\n");
 	cr_assert_eq(rig_plan(r)->stage[0].session_offset, 16);
 	rig_destroy(r);
+}
+
+/* ---- tunnels ---------------------------------------------------------------------------------------------------- */
+
+static struct mr_neighbours *slots;
+
+static void make_slots(struct mr_shared *sh)
+{
+	struct mr_neighbours_options opt = { .nexthops = sh->nexthops, .epoch = sh->epoch };
+	struct mr_error e = { 0 };
+	cr_assert_eq(mr_neighbours_create(&opt, true, &slots, &e), 0, "%s", e.text);
+	sh->neighbours = slots;
+}
+
+/* As if the outer destination were a neighbour on lan. */
+static uint16_t resolve_tunnel(struct rig *r)
+{
+	struct mr_nexthop nh;
+	for (unsigned id = MR_NEXTHOP_FIRST_FREE; id < MR_MAX_NEXTHOPS; id++) {
+		mr_nexthops_get(r->sh.nexthops, id, &nh);
+		if (!nh.encap)
+			continue;
+		nh.kind = MR_NH_ROUTED;
+		nh.egress = rig_id(r, "lan");
+		nh.mtu = 1500;
+		mr_nexthops_set(r->sh.nexthops, id, &nh);
+		return id;
+	}
+	return 0;
+}
+
+Test(plugin, a_tunnel_is_where_the_packet_ends)
+{
+	struct rig_options opt = { .route = make_slots };
+	load(MR_TEST_TUNNEL);
+	struct rig *r = rig_create(HEAD "type: tunnel, src: 192.0.2.1, dst: 198.51.100.7" TAIL, &opt);
+	cr_assert(rig_plan(r)->wants_routes);
+	uint16_t slot = resolve_tunnel(r);
+	cr_assert(slot);
+	for (int i = 0; i < 3; i++) {
+		rig_say(r, "wan", "udp 10.0.0.1:1000 > 203.0.113.10:53 ttl 33");
+		rig_turn(r);
+		struct mr_parsed p = parse(rig_last(r, "lan"));
+		const uint8_t *ip = rig_last(r, "lan")->data + p.l3_off;
+		cr_assert_eq(p.proto, MR_IP_IP4);
+		cr_assert_eq(p.ttl, 64);
+		cr_assert(!memcmp(ip + 12, "\xc0\x00\x02\x01\xc6\x33\x64\x07", 8));
+		cr_assert_eq(ip[20 + 8], 32, "the inner TTL is %u", ip[20 + 8]);
+	}
+	cr_assert_eq(rig_stats(r, "wan", "in").hits, 2);
+	/* the same tunnel in the next configuration is the same slot: flows stay, and nothing fills up */
+	rig_reload(r, HEAD "type: tunnel, src: 192.0.2.1, dst: 198.51.100.7" TAIL);
+	resolve_tunnel(r);
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 203.0.113.10:53 ttl 33");
+	rig_turn(r);
+	struct mr_neighbours_usage usage;
+	mr_neighbours_usage(slots, &usage);
+	cr_assert_eq(usage.tunnel_cnt, 1);
+	cr_assert_eq(rig_sent(r, "lan"), 4);
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+	mr_neighbours_destroy(slots);
+}
+
+Test(plugin, a_tunnel_by_udp_and_over_ipv6)
+{
+	struct rig_options opt = { .route = make_slots };
+	load(MR_TEST_TUNNEL);
+	struct rig *r = rig_create(HEAD "type: tunnel, src: '2001:db8::1', dst: '2001:db8::7', gue: 6080" TAIL, &opt);
+	cr_assert(resolve_tunnel(r));
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 203.0.113.10:53");
+	rig_turn(r);
+	struct mr_parsed p = parse(rig_last(r, "lan"));
+	cr_assert(p.flags & MR_PKT_IP6);
+	cr_assert_eq(p.proto, MR_IP_UDP);
+	cr_assert_eq(p.dport_be, htons(6080));
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+	mr_neighbours_destroy(slots);
 }
