@@ -26,8 +26,8 @@ CONFIG = """version: 1
 workers: { cores: 1 }
 flows: { offload: never }
 interfaces:
-  left:  { device: r0, mode: copy }
-  right: { device: r1, mode: copy }
+  left:  { device: r0, mode: copy, on_exit: pass }
+  right: { device: r1, mode: copy, on_exit: pass }
 stages:
   guard:
     type: filter

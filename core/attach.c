@@ -228,7 +228,6 @@ int mr_attach_find_left(struct mr_attach *a, struct mr_leave *leave, const struc
 	a->link_fd = found.fd;
 	a->left = a->inherited = a->pinned = true;
 	a->left_generic = found.generic;
-	a->restore |= found.owner.restore;
 	snprintf(notice, notice_bytes,
 		"takes over the program that an earlier run of this instance left on %s (it dropped %llu packets "
 		"without "

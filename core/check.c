@@ -69,6 +69,8 @@ static json_t *interfaces_json(struct check *k)
 						  "keeps it, another run is refused",
 					c->name, c->device, info->held_by);
 			}
+			if (info->beside[0])
+				warn(k, "interfaces.%s: %s", c->name, info->beside);
 			if (info->queue_cnt < info->device_queue_cnt)
 				warn(k,
 					"interfaces.%s: %u of %u queues have a socket; matched packets on the others "

@@ -89,6 +89,8 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 	const struct mr_interface_info *info = mr_interface_info(ri->open);
 	if (info->notice[0])
 		mr_runtime_log(rt, "interface %s: %s", ri->name, info->notice);
+	if (info->beside[0])
+		mr_runtime_log(rt, "interface %s: %s", ri->name, info->beside);
 	if (info->spread_why[0] && rt->sh.worker_cnt > 1)
 		mr_runtime_log(rt, "interface %s: %s", ri->name, info->spread_why);
 	if (!ri->is_file) {

@@ -2,6 +2,7 @@
 #include "core/interface.h"
 
 #include "core/attach.h"
+#include "core/beside.h"
 #include "core/device.h"
 #include "core/dispatch.h"
 #include "core/leave.h"
@@ -61,6 +62,7 @@ static void info_of_device(struct mr_interface_info *info, const struct mr_devic
 	info->device_queue_cnt = d->rx_queue_cnt;
 	info->numa_node = d->numa_node;
 	info->up = d->running;
+	mr_beside_describe(d->name, d->ifindex, info->beside, sizeof(info->beside));
 }
 
 static void info_of_spread(
@@ -281,7 +283,6 @@ static int mode_try(struct mr_interface *i, const struct mr_config_interface *c,
 	struct mr_steer_options so = {
 		.instance = env->instance,
 		.device = d->name,
-		.restore = i->attach.restore,
 		.interface_id = i->id,
 		.generic = mode == MR_MODE_GENERIC,
 		.shim_cookie = env->shim_cookie,
@@ -381,13 +382,16 @@ static void note_left(void *ctx, const char *sentence)
 	snprintf(i->info.notice, sizeof(i->info.notice), "%s", sentence);
 }
 
-/* `channels: keep` means those there were before an earlier run that was killed had set others. */
+/*
+ * `channels: keep` means those there were before an earlier run that was killed had set others.  Where that run's program is still in
+ * force, nothing changes under it (with rx-vlan on again it would see no tags): what is written down is joined to ours.
+ */
 static void channels_left(
 	struct mr_interface *i, const struct mr_config_interface *c, const struct mr_interface_env *env)
 {
 	unsigned ifindex = if_nametoindex(c->device);
 
-	if (ifindex && !c->channels && env->instance)
+	if (ifindex && !c->channels && env->instance && !mr_leave_pinned(env->instance, ifindex))
 		mr_restore_undo(env->instance, env->shim_cookie, ifindex, note_left, i);
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/device.h"
 #include "core/dispatch.h"
+#include "core/restore.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -346,6 +347,7 @@ struct sweep {
 	mr_leave_fn fn;
 	void *ctx;
 	const char *device;
+	bool start; /* of a run: devices of other namespaces are not its own */
 	struct mr_error *e;
 	int err;
 };
@@ -372,8 +374,6 @@ static void remove_pin(struct sweep *s, const char *path, struct pin *p, bool he
 				s->l->instance, strerror(-err));
 		return;
 	}
-	if (here && p->ifindex && p->owner.restore)
-		(void)mr_device_offload(device, p->owner.restore, true, NULL);
 	snprintf(text, sizeof(text), "removed the XDP program that an earlier run of instance '%s' left on %s%s",
 		s->l->instance, device[0] ? device : "a device",
 		!p->ifindex    ? " (the device is gone)"
@@ -403,8 +403,18 @@ static void sweep_pin(struct sweep *s, const char *name)
 		snprintf(text, sizeof(text), "left alone: %s, a BPF %s that is not ours", path, p.kind);
 		tell(s, "foreign", NULL, 0, path, false, text);
 		break;
-	case PIN_GONE:
 	case PIN_OURS:
+		if (s->start && !here) {
+			snprintf(text, sizeof(text),
+				"left alone: the program that an earlier run of instance '%s' left on %s in another "
+				"network "
+				"namespace (`millrace cleanup` removes it)",
+				s->l->instance, p.owner.device);
+			tell(s, "xdp-program", p.owner.device, p.ifindex, path, false, text);
+			break;
+		}
+		/* fall through */
+	case PIN_GONE:
 		if (!s->device ||
 			!strcmp(s->device, here && p.ifindex && if_indextoname(p.ifindex, now) ? now : p.owner.device))
 			remove_pin(s, path, &p, here);
@@ -446,10 +456,15 @@ static void sweep_dispatcher(struct sweep *s, const struct if_nameindex *i, cons
 	tell(s, "dispatcher-program", d.name, d.ifindex, NULL, true, text);
 }
 
+static void tell_restored(void *ctx, const char *sentence)
+{
+	tell(ctx, "device-settings", NULL, 0, NULL, true, sentence);
+}
+
 int mr_leave_sweep(
 	struct mr_leave *l, uint64_t process, const char *device, mr_leave_fn fn, void *ctx, struct mr_error *e)
 {
-	struct sweep s = { .l = l, .fn = fn, .ctx = ctx, .device = device, .e = e };
+	struct sweep s = { .l = l, .fn = fn, .ctx = ctx, .device = device, .start = process != 0, .e = e };
 	struct mr_steer_owner self = { .process = process };
 	struct if_nameindex *all = if_nameindex();
 
@@ -460,6 +475,9 @@ int mr_leave_sweep(
 			sweep_dispatcher(&s, i, &self);
 	if (all)
 		if_freenameindex(all);
+	unsigned ifindex = device ? if_nametoindex(device) : 0;
+	if (!device || ifindex)
+		mr_restore_undo(l->instance, process, ifindex, tell_restored, &s);
 	return s.err;
 }
 

@@ -57,7 +57,7 @@ void mr_leave_unpin(struct mr_leave *l, uint32_t ifindex);
 
 /* Something an earlier run left, removed or (foreign) not. */
 struct mr_leave_thing {
-	const char *kind;   /* "xdp-program", "dispatcher-program", "control-socket", "foreign" */
+	const char *kind;   /* "xdp-program", "dispatcher-program", "device-settings", "control-socket", "foreign" */
 	const char *device; /* its name, or the one it had; NULL = none */
 	uint32_t ifindex;   /* 0 = none, or gone */
 	const char *path;   /* NULL = none */
@@ -69,9 +69,9 @@ typedef void (*mr_leave_fn)(void *ctx, const struct mr_leave_thing *thing);
 
 /*
  * Removes what earlier runs left and tells each: pins but those found or pinned by this process, and programs in the dispatchers of all
- * devices of the namespace.  `process`: the mark of this run, whose programs stay (0: of none).  `device`: only there (NULL: everywhere,
- * pins of other namespaces too).  Offloads that were switched off for a program are switched on again where the device is in this
- * namespace.  0, or -errno with the sentence of the first thing of ours that could not be removed.  Threads: control.
+ * devices of the namespace.  `process`: the mark of this run, whose programs stay, and which leaves what is pinned for devices of other
+ * namespaces alone and names it (0: no run, those are removed too).  `device`: only there (NULL: everywhere).  Offloads and channels that were
+ * changed for what is removed are put back (core/restore.h).  0, or -errno with the sentence of the first thing of ours that could not be removed.  Threads: control.
  */
 int mr_leave_sweep(
 	struct mr_leave *l, uint64_t process, const char *device, mr_leave_fn fn, void *ctx, struct mr_error *e);

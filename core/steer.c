@@ -37,7 +37,6 @@ static void mark_owner(struct steer_bpf *skel, const struct mr_steer_options *op
 	if (opt->device)
 		strncpy(owner->device, opt->device, sizeof(owner->device) - 1);
 	owner->process = opt->shim_cookie;
-	owner->restore = opt->restore;
 }
 
 static int map_variable(void *at, size_t bytes, const struct bpf_map *map)

@@ -56,8 +56,7 @@ struct bpf_object;
 
 struct mr_steer_options {
 	const char *instance; /* NULL = nobody's */
-	const char *device;   /* its name and what was switched off for us, noted for who finds the program later */
-	uint32_t restore;     /* MR_DEVICE_* */
+	const char *device;   /* its name, for who finds the program later; NULL = not told */
 	unsigned interface_id;
 	bool generic;         /* attached in generic mode: handed-back frames carry the shim */
 	uint64_t shim_cookie; /* random, never guessable from outside: only frames with it are stripped and passed */

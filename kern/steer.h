@@ -66,8 +66,6 @@ struct mr_steer_owner {
 	char instance[64]; /* ends with 0 */
 	__u64 process;     /* random, one for each run */
 	char device[16];   /* its name then; ends with 0 */
-	__u32 restore;     /* MR_DEVICE_* offloads that were switched off for it (core/device.h) */
-	__u32 reserved;
 };
 
 /* Key of the kernel's prefix trie: one trie holds both ends of both families, told apart by the first word. */

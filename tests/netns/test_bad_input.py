@@ -66,7 +66,8 @@ FILES = (
     ("two rules of one name", "      - { name: one, action: drop, src: $bad }", "      - { name: one, action: drop }\n      - { name: one, action: drop }", None, ["one"]),
     ("a missing set file", "entries: [ 10.0.0.0/8 ]", "file: nowhere.txt", 6, ["nowhere.txt"]),
     ("an offload that is not there", "capacity: 1k", "offload: always", 9, ["offload"]),
-    ("on_exit: drop, which is not there", "wan: { device: wan }", "wan: { device: wan, on_exit: drop }", None, ["on_exit"]),
+    ("drop and pass at once", "wan: { device: wan }", "wan: { device: wan, on_exit: drop, unserved: pass }", None, ["unserved", "on_exit"]),
+    ("drop where it is shared", "wan: { device: wan }", "wan: { device: wan, on_exit: drop, attach: shared }", None, ["on_exit", "link"]),
     ("a core that is not there", "version: 1", "version: 1\nworkers: { cores: 4000 }", None, ["4000"]),
     ("no YAML", "interfaces:", "interfaces: ][", None, []),
     ("a tabulator", "  lan: { device: lan }", "\tlan: { device: lan }", None, []),
@@ -141,7 +142,7 @@ def test_devices(tap, bed, judge):
 
 
 def test_system(tap, bed, judge):
-    path = bed.file("device.yaml", GOOD)
+    path = bed.file("device.yaml", GOOD.replace("device: lan", "device: lan, on_exit: pass"))
     # a copy: the build may lie where nobody else may look
     judge.exe = os.path.join(bed.dir, "millrace")
     shutil.copy(w.find_millrace(), judge.exe)
@@ -185,10 +186,12 @@ def test_system(tap, bed, judge):
 
 
 def test_without_bpffs(tap, bed, judge):
-    """It pins nothing, so it does not need one."""
-    path = bed.file("device.yaml", GOOD)
+    """With on_exit: pass it pins nothing, so it does not need one; behind a filter that is said, not given up."""
     script = "mount -t tmpfs none /sys/fs/bpf && exec \"$@\""
-    with bed.millrace("r", path, wrap=["unshare", "--mount", "sh", "-c", script, "sh"]) as m:
+    wrap = ["unshare", "--mount", "sh", "-c", script, "sh"]
+    judge.refuses("no bpffs, a filter", bed.file("closed.yaml", GOOD), 1, ["on_exit: drop", "mount -t bpf", "nsenter", "on_exit: pass"], (5, 3), wrap=wrap)
+    path = bed.file("device.yaml", GOOD.replace("device: lan", "device: lan, on_exit: pass"))
+    with bed.millrace("r", path, wrap=wrap) as m:
         tap.same(w.show(bed, m)["totals"]["unaccounted_packets"], 0, "no bpffs: it runs, nothing needs one")
         tap.same(m.stop(), 0, "no bpffs: ends with 0")
 

@@ -12,7 +12,7 @@ import time
 import bed as netbed
 
 CONFIG = """version: 1
-interfaces: { lan: { device: lan }, wan: { device: wan } }
+interfaces: { lan: { device: lan, on_exit: pass }, wan: { device: wan, on_exit: pass } }
 stages: { guard: { type: filter, default: accept, rules: [ { name: telnet, action: drop, proto: tcp, dport: %d } ] } }
 pipelines:
   out: { from: [ lan ], match: all, stages: [ guard ], to: wan }

@@ -13,7 +13,7 @@ CONFIG = """version: 1
 memory: { huge_pages: never }
 flows: { capacity: 1k }
 interfaces:
-  lan: { device: lan, mode: %s }
+  lan: { device: lan, on_exit: pass, mode: %s }
 stages:
   guard: { type: filter, rules: [ { name: closed, action: drop, proto: tcp, dport: 81 } ] }
 pipelines:

@@ -194,8 +194,8 @@ PLAIN = """version: 1
 %(top)s
 memory: { huge_pages: never%(memory)s }
 interfaces:
-  lan: { device: lan%(interface)s }
-  wan: { device: wan%(interface)s }
+  lan: { device: lan, on_exit: pass%(interface)s }
+  wan: { device: wan, on_exit: pass%(interface)s }
 %(stages)s
 pipelines:
   out: { from: [ lan ], match: all%(out)s, to: wan }
@@ -290,7 +290,7 @@ def left_behind(bed, space, instance):
     if os.path.exists("/run/millrace/%s.sock" % instance):
         left.append("the socket of " + instance)
     for folder, _, names in os.walk("/sys/fs/bpf"):
-        left += [os.path.join(folder, n) for n in names if instance in n]
+        left += [p for p in (os.path.join(folder, n) for n in names) if instance in p]
     return left
 
 

@@ -21,8 +21,8 @@ CONFIG = """version: 1
 flows: { capacity: 4k }
 memory: { huge_pages: never }
 interfaces:
-  lan: { device: r0, mode: %(lan)s, promiscuous: true }
-  wan: { device: r1, mode: %(wan)s, promiscuous: true }
+  lan: { device: r0, mode: %(lan)s, on_exit: pass, promiscuous: true }
+  wan: { device: r1, mode: %(wan)s, on_exit: pass, promiscuous: true }
 stages:
   guard: { type: filter, default: accept, rules: [ %(rule)s ] }
 pipelines:
