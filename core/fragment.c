@@ -412,7 +412,34 @@ static unsigned impossible(const struct mr_parsed *p, struct span s)
 	return MR_REASON_NONE;
 }
 
-/* The first fragment (again, when d is not new). */
+static void teach(struct mr_fragments *t, struct datagram *d, const struct mr_parsed *p)
+{
+	d->known = learn(p);
+	if (!d->held_cnt || d->ready)
+		return;
+	d->ready = true;
+	d->ready_next = NONE;
+	if (t->ready_tail == NONE)
+		t->ready_head = number(t, d);
+	else
+		t->datagram[t->ready_tail].ready_next = number(t, d);
+	t->ready_tail = number(t, d);
+}
+
+/* One whose transport header is cut short or wrong is dropped for that (or is the kernel's), and so is what follows it. */
+static enum mr_fragment_fate see_malformed(struct mr_fragments *t, const struct mr_fragment_key *k, struct datagram *d,
+	const struct mr_parsed *p, uint64_t now_ns)
+{
+	if (d && d->state == SETTLED)
+		return MR_FRAGMENT_GO;
+	if (d)
+		settle(t, d, now_ns);
+	else
+		d = add(t, k, SETTLED, now_ns);
+	teach(t, d, p);
+	return MR_FRAGMENT_GO;
+}
+
 static enum mr_fragment_fate see_first(struct mr_fragments *t, const struct mr_fragment_key *k, struct datagram *d,
 	const struct mr_parsed *p, struct span s, uint64_t now_ns)
 {
@@ -420,17 +447,8 @@ static enum mr_fragment_fate see_first(struct mr_fragments *t, const struct mr_f
 		d = add(t, k, SETTLED, now_ns);
 	else if (d->state == WAITING)
 		settle(t, d, now_ns);
-	d->known = learn(p);
+	teach(t, d, p);
 	note(d, s, now_ns);
-	if (d->held_cnt) {
-		d->ready = true;
-		d->ready_next = NONE;
-		if (t->ready_tail == NONE)
-			t->ready_head = number(t, d);
-		else
-			t->datagram[t->ready_tail].ready_next = number(t, d);
-		t->ready_tail = number(t, d);
-	}
 	forget_whole(t, d);
 	return MR_FRAGMENT_GO;
 }
@@ -469,10 +487,12 @@ enum mr_fragment_fate mr_fragment_see(struct mr_fragments *t, const struct mr_fr
 {
 	struct span s = span_of(p, data);
 	bool first = !(p->flags & MR_PKT_FRAG_LATER);
+	struct datagram *d = find(t, k);
+	if (first && p->error)
+		return see_malformed(t, k, d, p, now_ns);
 	unsigned why = impossible(p, s);
 	if (why)
 		return refuse(reason, why);
-	struct datagram *d = find(t, k);
 	if (d && first && d->state == SETTLED && now_ns - d->last_ns >= MR_FRAGMENT_REUSE_NS) {
 		forget(t, d, MR_REASON_FRAG_TIMEOUT);
 		d = NULL;

@@ -33,12 +33,12 @@ STATES = """stages:
 """
 
 
-def v6_fragment(proto, offset, more, data):
-    return w.struct.pack("!BBHI", proto, 0, offset << 3 | more, 77) + data
+def v6_fragment(proto, offset, more, data, ident=77):
+    return w.struct.pack("!BBHI", proto, 0, offset << 3 | more, ident) + data
 
 
-def fields(src, dst):
-    """(rule that drops it or None, frame) of one UDP and one TCP flow."""
+def fields(src, dst, ident):
+    """(rule that drops it or None, frame) of one UDP and one TCP flow; the datagram in pieces has that identification."""
     v6 = ":" in src
     tos, ttl = ("tclass", "hops") if v6 else ("tos", "ttl")
     seg = lambda n: w.udp(src, dst, 1000, 9, bytes(n))  # noqa: E731
@@ -59,12 +59,12 @@ def fields(src, dst):
     yield None, w.packet(src, dst, w.UDP, seg(18), **{ttl: 0})
     yield "closed", w.packet(src, dst, w.UDP, w.udp(src, dst, 1000, 23, b"closed"))
     if v6:
-        yield "pieces", w.packet(src, dst, 44, v6_fragment(w.UDP, 0, 1, seg(16)))
-        yield "pieces", w.packet(src, dst, 44, v6_fragment(w.UDP, 3, 0, bytes(24)))
+        yield "pieces", w.packet(src, dst, 44, v6_fragment(w.UDP, 0, 1, seg(16), ident))
+        yield "pieces", w.packet(src, dst, 44, v6_fragment(w.UDP, 3, 0, bytes(24), ident))
         yield None, w.packet(src, dst, 44, v6_fragment(w.UDP, 0, 0, seg(16)))  # atomic: a whole packet (RFC 6946)
     else:
-        yield "pieces", w.packet(src, dst, w.UDP, seg(16), frag=0x2000)
-        yield "pieces", w.packet(src, dst, w.UDP, bytes(24), frag=3)
+        yield "pieces", w.packet(src, dst, w.UDP, seg(16), ident=ident, frag=0x2000)
+        yield "pieces", w.packet(src, dst, w.UDP, bytes(24), ident=ident, frag=3)
         yield None, w.packet(src, dst, w.UDP, seg(16), frag=0x4000)
     for rule, flags in ((None, w.ACK), (None, w.ACK | w.PSH), ("reset", w.RST), ("reset", w.RST | w.ACK), ("synfin", w.SYN | w.FIN), (None, w.ACK)):
         yield rule, w.packet(src, dst, w.TCP, w.tcp(src, dst, 1000, 80, flags, b"data" * (not flags & 7), seq=5, ack=9))
@@ -95,7 +95,7 @@ def test_fields(tap, bed, client, server, mode, state):
             tap.ok(handshake(client, server, src, dst), "%s: a TCP session opens, %s" % (name, src))
             wanted = {}
             before, dropped = by_rule(bed, m, "guard"), w.drops(w.settle(bed, m)).get("filter-blocked", 0)
-            packets = list(fields(src, dst)) * 6
+            packets = [p for n in range(6) for p in fields(src, dst, 100 + n)]
             rng.shuffle(packets)
             for rule, frame in packets:
                 client.send(frame)
