@@ -124,6 +124,7 @@ static const struct mr_option interface_table[] = { INTERFACE("device", MR_TYPE_
 			"stage that "
 			"guards, as filter, else pass (docs/attach.md)"),
 	INTERFACE("unserved", MR_TYPE_ENUM, unserved, .values = exit_words, .fallback = "auto",
+		.seen_offset = offsetof(struct mr_config_interface, has_unserved),
 		.help = "what happens to matched packets of a queue that has no socket; auto: as with on_exit"),
 	INTERFACE("attach", MR_TYPE_ENUM, attach, .values = attach_words, .fallback = "link",
 		.help = "alone on the device by a BPF link, which ends with the process, or shared with other XDP "

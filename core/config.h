@@ -76,6 +76,7 @@ struct mr_config_interface {
 	bool vlan_zones;             /* outer VLAN ids are zones of their own */
 	int on_exit;                 /* enum mr_exit_policy: when the process is gone */
 	int unserved;                /* enum mr_exit_policy: when the queue has no socket */
+	bool has_unserved;
 	const char *on_exit_why;     /* the stage that makes auto drop; NULL = none, or on_exit was given */
 	int attach;                  /* enum mr_attach_kind */
 	bool promiscuous;            /* not given: where a pipeline from it ends in an interface */

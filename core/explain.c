@@ -306,7 +306,7 @@ static void explain_frame(
 	const char *name = pass->plan->pipeline[pi->pipeline[pipeline]].name;
 	snprintf(x->pipeline, sizeof(x->pipeline), "%s", name);
 	say(x, "pipeline %s takes it", name);
-	if (error != MR_PARSE_OK && error != MR_PARSE_NOT_IP)
+	if (mr_miss_malformed(&pass->plan->pipeline[pi->pipeline[pipeline]], (unsigned)error))
 		drop(pass, x, mr_miss_reason(error));
 	else
 		explain_pipeline(pass, interface_id, pipeline, frame, len, &parsed, x);

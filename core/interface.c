@@ -148,6 +148,19 @@ static int channels_check(const struct mr_config_interface *c, struct mr_device 
 	return err;
 }
 
+/* Queues that nobody serves are meant: one of the keys that are about them is given. */
+static int unserved_check(
+	const struct mr_config_interface *c, const struct mr_device *d, unsigned cnt, struct mr_error *e)
+{
+	if (cnt >= d->rx_queue_cnt || c->has_unserved || c->has_channels)
+		return 0;
+	return mr_error_set(e, -EINVAL,
+		"%s has %u receive queues and %u of them would have a socket: set channels: %u to have no others, "
+		"queues: all to "
+		"serve them all, or say with unserved: pass or drop what becomes of matched packets on the others",
+		d->name, d->rx_queue_cnt, cnt, cnt);
+}
+
 /* Everything that can be said about a device before it is changed. */
 static int device_check(const struct mr_config_interface *c, uint32_t frame_bytes, struct mr_device *d, uint16_t *queue,
 	int *queue_cnt, struct mr_error *e)
@@ -178,7 +191,7 @@ static int device_check(const struct mr_config_interface *c, uint32_t frame_byte
 	if (err < 0)
 		return err;
 	*queue_cnt = err;
-	return 0;
+	return unserved_check(c, d, (unsigned)err, e);
 }
 
 static int free_check(const struct mr_config_interface *c, const struct mr_device *d, struct mr_error *e)
@@ -375,7 +388,7 @@ static int leftover_remove(
 	return cnt < 0 ? cnt : 0;
 }
 
-static void note_left(void *ctx, const char *sentence)
+static void note_left(void *ctx, const char *device, bool done, const char *sentence)
 {
 	struct mr_interface *i = ctx;
 

@@ -33,6 +33,14 @@ unsigned mr_miss_reason(unsigned error)
 	return reasons[error];
 }
 
+/* A wire without stages need not understand what it passes on: frames with more tags than are parsed cross it as they are. */
+bool mr_miss_malformed(const struct mr_plan_pipeline *p, unsigned error)
+{
+	if (error == MR_PARSE_OK || error == MR_PARSE_NOT_IP)
+		return false;
+	return error != MR_PARSE_VLAN_DEPTH || p->stage_cnt || p->to_kind == MR_TO_ROUTE;
+}
+
 /* Counters, and meters of a packet that is not dropped anyway. */
 static bool run_effects(struct mr_worker *w, const struct mr_packet *p, bool meters)
 {
@@ -187,7 +195,7 @@ static bool admit(struct mr_worker *w, const struct mr_missed *m, struct mr_pack
 		mr_transmit_kernel(w, f, w->in.data[m->idx], w->in.interface_id, ingress);
 		return false;
 	}
-	if (parsed->error != MR_PARSE_OK && parsed->error != MR_PARSE_NOT_IP) {
+	if (mr_miss_malformed(&w->plan->pipeline[pi->pipeline[pipeline]], parsed->error)) {
 		mr_transmit_drop(w, f, ingress, mr_miss_reason(parsed->error));
 		return false;
 	}

@@ -173,7 +173,7 @@ int mr_restore_apply(const struct mr_restore *r, struct mr_error *e)
 	return err ? err : channels;
 }
 
-static int undo_one(const struct entry *n, void (*say)(void *ctx, const char *sentence), void *ctx)
+static int undo_one(const struct entry *n, mr_restore_fn say, void *ctx)
 {
 	char name[IF_NAMESIZE] = "", text[400];
 	struct mr_error e = { "" };
@@ -186,12 +186,11 @@ static int undo_one(const struct entry *n, void (*say)(void *ctx, const char *se
 		snprintf(text, sizeof(text), "put back on %s what an earlier run of this instance had changed:%s%s",
 			name, n->r.offloads ? " receive offloads" : "", any_channels(&n->r.before) ? " channels" : "");
 	if (say && there)
-		say(ctx, text);
+		say(ctx, name, !err, text);
 	return err;
 }
 
-int mr_restore_undo(
-	const char *instance, uint64_t run, uint32_t ifindex, void (*say)(void *ctx, const char *sentence), void *ctx)
+int mr_restore_undo(const char *instance, uint64_t run, uint32_t ifindex, mr_restore_fn say, void *ctx)
 {
 	struct state *s = load(instance);
 	uint64_t here = this_space();

@@ -24,6 +24,9 @@ struct mr_restore {
 		set; /* channels there were, and those we made of them; before all 0 = unchanged */
 };
 
+/* Hears of a device that was put back, or (done false) was not. */
+typedef void (*mr_restore_fn)(void *ctx, const char *device, bool done, const char *sentence);
+
 /* Writes down what is about to be changed; `run` is this run's random number.  What an earlier run of the instance left of the device
  * is joined into *r: its `before` is the older truth.  -errno of the file; the caller may go on without. */
 int mr_restore_remember(const char *instance, uint64_t run, struct mr_restore *r, struct mr_error *e);
@@ -36,7 +39,6 @@ int mr_restore_apply(const struct mr_restore *r, struct mr_error *e);
 
 /* Puts back what other runs of the instance than `run` left on devices of this namespace (0: all runs), those of ifindex 0: all.  `say`
  * (may be NULL) hears a sentence for each device.  Returns how many devices were put back; entries that failed stay. */
-int mr_restore_undo(
-	const char *instance, uint64_t run, uint32_t ifindex, void (*say)(void *ctx, const char *sentence), void *ctx);
+int mr_restore_undo(const char *instance, uint64_t run, uint32_t ifindex, mr_restore_fn say, void *ctx);
 
 #endif

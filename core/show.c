@@ -158,7 +158,7 @@ static json_t *answer_show(struct mr_runtime *rt, const json_t *request, struct 
 	if (mr_show_get_string(request, "what", &what, e))
 		return NULL;
 	if (what && !strcmp(what, "flows")) {
-		if (check_keys(request, "verb what addr port proto state pipeline interface limit", e))
+		if (check_keys(request, "verb what addr port proto state pipeline interface zone vlan limit", e))
 			return NULL;
 		return envelope(rt, "show-flows", mr_show_flows(rt, request, e));
 	}
@@ -252,7 +252,7 @@ static json_t *answer(struct mr_runtime *rt, const char *verb, const json_t *req
 		return envelope(rt, "explain", mr_show_explain(rt, request, e));
 	}
 	if (!strcmp(verb, "flows-delete")) {
-		if (check_keys(request, "verb addr port proto state pipeline interface all", e))
+		if (check_keys(request, "verb addr port proto state pipeline interface zone vlan all", e))
 			return NULL;
 		return envelope(rt, "flows-delete", mr_show_flows_delete(rt, request, e));
 	}

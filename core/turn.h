@@ -163,6 +163,7 @@ void mr_turn_fragments_refuse(struct mr_worker *w, const struct mr_handoff_entry
 
 /* miss.c */
 void mr_miss_finish(struct mr_worker *w);      /* w->in, w->missed */
+bool mr_miss_malformed(const struct mr_plan_pipeline *p, unsigned parse_error); /* it is dropped for that */
 unsigned mr_miss_reason(unsigned parse_error); /* what a malformed frame is dropped under */
 
 /* transmit.c; the frame belongs to the worker before, and not after */

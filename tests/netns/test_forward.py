@@ -154,7 +154,7 @@ def run(tap, bed, mode, queues, workers):
 def test(tap, bed):
     # two workers and one queue on one side only: what leaves there is handed to the worker that owns it
     for mode, queues, workers in (("copy", (1, 1), 1), ("generic", (1, 1), 1), ("copy", (2, 2), 2), ("generic", (2, 2), 2), ("copy", (2, 2), 1),
-                                  ("copy", (2, 1), 2)):
+                                  ("copy", (2, 1), 2), ("copy", (1, 2), 2)):
         run(tap, bed, mode, queues, workers)
         bed.clear()
 

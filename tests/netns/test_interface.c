@@ -397,6 +397,7 @@ static void device_settings(void)
 	struct mr_interface_info info;
 	struct mr_error e = { { 0 } };
 	c.queues = (struct mr_range_list){ .items = &one, .cnt = 1 };
+	c.has_unserved = true;
 	tap_case(!mr_interface_check(&c, 2048, &info, &e) && info.queue_cnt == 1 && info.device_queue_cnt == 2 &&
 			info.mtu == 1500,
 		"check tells queues and MTU %s", e.text);

@@ -168,7 +168,8 @@ def classes(run):
     run.judge("impossible IPv6 headers", list(bad_ip6(V6)), ["bad-ip", "truncated"])
     run.judge("impossible lengths of TCP and UDP", list(bad_l4(V4)) + list(bad_l4(V6)), ["bad-l4"])
     run.judge("first fragments too short for their ports", list(tiny_fragments()), ["short-l4"])
-    run.judge("three VLAN tags", [wrapped(*V4, w.UDP, segment(*V4, w.UDP), tags=(1, 2, 3))], ["vlan-depth"])
+    deep = [wrapped(*V4, w.UDP, segment(*V4, w.UDP), tags=(1, 2, 3))]
+    run.judge("three VLAN tags cross a wire without stages", deep, [], deep)
     sums = list(wrong_sums())
     run.judge("wrong checksums cross as they are", sums, [], sums)
     large = [wrapped(*p, w.UDP, w.udp(*p, 1000, 9, bytes(n))) for p in (V4, V6) for n in (1280, 1400)]

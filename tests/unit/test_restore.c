@@ -34,7 +34,7 @@ static bool there(void)
 }
 
 static unsigned said;
-static void say(void *ctx, const char *sentence)
+static void say(void *ctx, const char *device, bool done, const char *sentence)
 {
 	said++;
 }
