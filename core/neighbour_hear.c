@@ -77,13 +77,14 @@ static bool slot_lost(struct mr_neighbours *t, uint16_t slot)
 {
 	struct mr_neighbour_slot *s = &t->slot[slot];
 	s->asked = false;
-	if (s->state != MR_NEIGHBOUR_ROUTED)
+	if (s->state != MR_NEIGHBOUR_ROUTED && s->state != MR_NEIGHBOUR_UNREACHABLE)
 		return false;
 	return mr_neighbours_turn(t, slot, MR_NEIGHBOUR_IDLE, NULL);
 }
 
+/* n: NULL = it has no MAC any more. */
 static bool tell_slots(
-	struct mr_neighbours *t, const struct mr_neighbour_key *k, const struct mr_rtnl_neigh *n, bool valid)
+	struct mr_neighbours *t, const struct mr_neighbour_key *k, const struct mr_rtnl_neigh *n, bool failed)
 {
 	bool waited = false;
 	for (uint16_t slot = t->chain[mr_neighbours_chain(t, k)]; slot; slot = t->slot[slot].next) {
@@ -91,13 +92,11 @@ static bool tell_slots(
 		its.mtu = 0;
 		if (memcmp(&its, k, sizeof(its)))
 			continue;
-		if (valid) {
+		if (n) {
 			waited |= mr_neighbours_turn(t, slot, MR_NEIGHBOUR_ROUTED, n->mac);
 			mr_neighbours_bit(t->stale_bits, slot, n->state & NUD_STALE);
-		} else if (n && n->state & NUD_FAILED) {
-			waited |= slot_failed(t, slot);
 		} else {
-			waited |= slot_lost(t, slot);
+			waited |= failed ? slot_failed(t, slot) : slot_lost(t, slot);
 		}
 	}
 	return waited;
@@ -116,11 +115,14 @@ void mr_neighbours_heard(struct mr_neighbours *t, const struct mr_rtnl_neigh *n,
 	struct mr_neighbour_key k = mr_neighbours_key(n->ifindex, n->family, n->addr, 0);
 	bool valid = !deleted && n->has_mac && n->state & MR_NEIGHBOUR_NUD_VALID;
 	mr_neighbours_lock(t);
+	/* It fails after it was probed, or while it is resolved.  An entry that somebody deletes fails too, from any state, and goes. */
+	const struct mr_neighbour_known *known = mr_neighbours_known(t, &k);
+	bool failed = !deleted && n->state & NUD_FAILED && (!known || known->state & NUD_PROBE);
 	if (valid)
 		known_put(t, &k, n);
 	else
 		known_drop(t, &k);
-	bool waited = tell_slots(t, &k, deleted ? NULL : n, valid);
+	bool waited = tell_slots(t, &k, valid ? n : NULL, failed);
 	mr_neighbours_unlock(t);
 	changed(t, waited);
 }

@@ -294,10 +294,14 @@ Test(neighbour, failed_for_a_second)
 	mr_neighbours_touch(w->t, a, 5000);
 	mr_neighbours_service(w->t, 6000);
 	heard(w, WAN, 1, NUD_FAILED, NULL);
+	cr_assert_eq(kind(w, a), MR_NH_RESOLVING, "not probed: somebody deletes it");
+	heard(w, WAN, 1, NUD_PROBE, mac1);
+	heard(w, WAN, 1, NUD_FAILED, NULL);
 	cr_assert_eq(kind(w, a), MR_NH_UNREACHABLE);
 	heard(w, WAN, 1, NUD_REACHABLE, mac1);
 	cr_assert_eq(kind(w, a), MR_NH_ROUTED, "good news are taken at any time");
 	mr_neighbours_service(w->t, 60000);
+	heard(w, WAN, 1, NUD_PROBE, mac1);
 	heard(w, WAN, 1, NUD_FAILED, NULL);
 	cr_assert_eq(kind(w, a), MR_NH_RESOLVING);
 	cr_assert_eq(usage(w).resolving_cnt, 0);
