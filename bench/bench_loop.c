@@ -2,14 +2,17 @@
 /*
  * bench_loop.c - what the engine costs a packet when a record decides it: parse, lookup, NAT rewrite, TTL, MACs, counters.
  *
- *     bench_loop [--rounds N] [--flows 1000,64000,1000000] [--json FILE]
+ *     bench_loop [--rounds N] [--flows 1000,64000,1000000] [--routed 1] [--json FILE]
  *
  * The device is memory: rx writes the 60 bytes of a UDP packet of the next flow (in an order that looks random) into a frame of the
  * pool, tx takes the frame back.  "empty" is that alone; "loop" is a whole turn of the worker around it; their difference, round by
  * round, is the engine.  Every flow is a session with a stored source translation and a routed next hop.
+ * With --routed 1 records carry the version of a route, which is looked at with every packet; and the time is told that control takes to
+ * look through all of them (core/route_flows.c).
  * A line of JSON for each value goes to stdout or FILE, a table of medians to stderr.
  */
 #include "core/handoff.h"
+#include "core/route_flows.h"
 #include "core/worker.h"
 #include "kern/rewrite.h"
 
@@ -320,6 +323,36 @@ static void check(struct loop *l)
 		die("packets were not all decided by records: this measured something else");
 }
 
+static double ms_since(const struct timespec *start)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - start->tv_sec) * 1e3 + (double)(now.tv_nsec - start->tv_nsec) / 1e6;
+}
+
+static void count_slot(void *arg, uint16_t slot)
+{
+	++*(uint64_t *)arg;
+}
+
+/* What control does when versions come round, and when it looks for slots nobody uses. */
+static void look_through(struct loop *l, FILE *out)
+{
+	struct timespec start;
+	uint64_t marked = 0;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	mr_route_flows_sweep(&l->sh);
+	double sweep_ms = ms_since(&start);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	mr_route_flows_referred(&l->sh, count_slot, &marked);
+	double referred_ms = ms_since(&start);
+	if (marked != l->flow_cnt)
+		die("not every record was seen");
+	fprintf(out, "{\"series\": \"sweep %u\", \"value\": %.2f}\n", l->flow_cnt, sweep_ms);
+	fprintf(out, "{\"series\": \"referred %u\", \"value\": %.2f}\n", l->flow_cnt, referred_ms);
+	fprintf(stderr, "%10u flows: swept in %.1f ms, slots marked in %.1f ms\n", l->flow_cnt, sweep_ms, referred_ms);
+}
+
 static unsigned read_sizes(char *text, uint32_t *size)
 {
 	unsigned n = 0;
@@ -338,6 +371,7 @@ int main(int argc, char **argv)
 	static double empty[SIZES_MAX][ROUNDS_MAX], whole[SIZES_MAX][ROUNDS_MAX], engine[SIZES_MAX][ROUNDS_MAX];
 	uint32_t size[SIZES_MAX] = { 1000, 64000, 1000000 };
 	unsigned size_cnt = 3, rounds = 11;
+	bool routed = false;
 	struct loop *loop[SIZES_MAX];
 	FILE *out = stdout;
 	for (int i = 1; i < argc; i += 2) {
@@ -345,15 +379,17 @@ int main(int argc, char **argv)
 			rounds = (unsigned)atoi(argv[i + 1]);
 		else if (i + 1 < argc && !strcmp(argv[i], "--json"))
 			out = fopen(argv[i + 1], "w");
+		else if (i + 1 < argc && !strcmp(argv[i], "--routed"))
+			routed = atoi(argv[i + 1]) != 0;
 		else if (i + 1 < argc && !strcmp(argv[i], "--flows"))
 			size_cnt = read_sizes(argv[i + 1], size);
 		else
-			die("[--rounds N] [--flows N,N] [--json FILE]");
+			die("[--rounds N] [--flows N,N] [--routed 1] [--json FILE]");
 	}
 	if (!out || !rounds || rounds > ROUNDS_MAX)
-		die("[--rounds N] [--flows N,N] [--json FILE]");
+		die("[--rounds N] [--flows N,N] [--routed 1] [--json FILE]");
 	for (unsigned k = 0; k < size_cnt; k++)
-		loop[k] = loop_open(size[k], getenv("ROUTED") != NULL);
+		loop[k] = loop_open(size[k], routed);
 	for (unsigned r = 0; r < rounds; r++)
 		for (unsigned k = 0; k < size_cnt; k++) {
 			round_of(loop[k], &empty[k][r], &whole[k][r]);
@@ -364,6 +400,8 @@ int main(int argc, char **argv)
 		}
 	fprintf(stderr, "%10s %8s %8s %8s   clocks a packet, medians of %u rounds\n", "flows", "empty", "loop",
 		"engine", rounds);
+	for (unsigned k = 0; routed && k < size_cnt; k++)
+		look_through(loop[k], out);
 	for (unsigned k = 0; k < size_cnt; k++) {
 		check(loop[k]);
 		fprintf(stderr, "%10u %8.1f %8.1f %8.1f\n", size[k], median(empty[k], rounds), median(whole[k], rounds),

@@ -193,6 +193,30 @@ static mr_flow_ref ref_of_record(const struct mr_flows *t, const struct mr_flow_
 		t, s, record - in_bucket, (unsigned)((in_bucket - sizeof(struct mr_bucket_head)) / s->record_bytes));
 }
 
+static void each_in(const struct mr_flows *t, const struct mr_flow_side *s, uint8_t *bucket, uint32_t bucket_cnt,
+	mr_flows_fn fn, void *ctx)
+{
+	for (uint32_t i = 0; i < bucket_cnt; i++, bucket += s->bucket_bytes) {
+		const struct mr_bucket_head *h = (const struct mr_bucket_head *)bucket;
+		for (unsigned way = 0; way < MR_FLOW_WAYS; way++)
+			if (__atomic_load_n(&h->tag[way], __ATOMIC_ACQUIRE))
+				fn(ctx, mr_flow_ref_of(t, s, bucket, way),
+					mr_flow_state_of(s, mr_flow_record_of(s, bucket, way)));
+	}
+}
+
+void mr_flows_each(const struct mr_flows *t, mr_flows_fn fn, void *ctx)
+{
+	for (unsigned side = 0; side < 2; side++) {
+		const struct mr_flow_side *s = &t->side[side];
+		if (!__atomic_load_n(&s->live, __ATOMIC_RELAXED))
+			continue;
+		each_in(t, s, s->base, s->bucket_cnt, fn, ctx);
+		if (__atomic_load_n(&s->overflow_live, __ATOMIC_RELAXED))
+			each_in(t, s, s->overflow, s->overflow_cnt, fn, ctx);
+	}
+}
+
 mr_flow_ref mr_flows_ref4(const struct mr_flows *t, const struct mr_flow4 *rec)
 {
 	return ref_of_record(t, &t->side[0], (const uint8_t *)rec);

@@ -2,8 +2,7 @@
 /*
  * route_flows.h - what the routing table and the next-hop slots ask of the flow records (core/route.h: sweep, core/neighbour.h: referred).
  *
- * Both walk all sessions, on the control thread, while workers go on.  They use control's slot of the epoch, which is offline when they
- * are called.
+ * Both walk the whole flow table, as it lies in memory, on the control thread, while workers go on.
  */
 #ifndef MR_CORE_ROUTE_FLOWS_H
 #define MR_CORE_ROUTE_FLOWS_H
