@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "cli/cli.h"
 #include "core/leave.h"
-#include "core/restore.h"
 
 #include <errno.h>
-#include <net/if.h>
 #include <string.h>
 
 struct cleanup {
@@ -35,16 +33,6 @@ static void told(void *ctx, const struct mr_leave_thing *thing)
 		printf("%s\n", thing->text);
 }
 
-static void put_back(void *ctx, const char *device, bool done, const char *sentence)
-{
-	told(ctx,
-		&(struct mr_leave_thing){ .kind = "device-settings",
-			.device = device,
-			.ifindex = if_nametoindex(device),
-			.text = sentence,
-			.removed = done });
-}
-
 /* What is attached and pinned first, the socket last: while it is there, somebody who looks finds the name. */
 static int clean(struct cleanup *k, const char *instance, const char *device, struct mr_error *e)
 {
@@ -53,8 +41,6 @@ static int clean(struct cleanup *k, const char *instance, const char *device, st
 	if (err)
 		return err;
 	err = mr_leave_sweep(l, 0, device, told, k, e);
-	if (!device || if_nametoindex(device))
-		mr_restore_undo(instance, 0, device ? if_nametoindex(device) : 0, put_back, k);
 	mr_leave_close(l);
 	if (!err && !device)
 		mr_leave_socket(instance, told, k);

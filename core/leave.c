@@ -456,9 +456,9 @@ static void sweep_dispatcher(struct sweep *s, const struct if_nameindex *i, cons
 	tell(s, "dispatcher-program", d.name, d.ifindex, NULL, true, text);
 }
 
-static void tell_restored(void *ctx, const char *sentence)
+static void tell_restored(void *ctx, const char *device, bool done, const char *sentence)
 {
-	tell(ctx, "device-settings", NULL, 0, NULL, true, sentence);
+	tell(ctx, "device-settings", device, if_nametoindex(device), NULL, done, sentence);
 }
 
 int mr_leave_sweep(

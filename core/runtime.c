@@ -8,7 +8,6 @@
 #include "core/link.h"
 #include "core/mirror.h"
 #include "core/reload.h"
-#include "core/restore.h"
 #include "core/show.h"
 #include "core/stage.h"
 
@@ -225,18 +224,12 @@ static void say_left(void *ctx, const struct mr_leave_thing *thing)
 	mr_runtime_log(ctx, "%s", thing->text);
 }
 
-static void say_restored(void *ctx, const char *device, bool done, const char *sentence)
-{
-	mr_runtime_log(ctx, "%s", sentence);
-}
-
 /* What earlier runs left on devices that are not ours now.  After all that may fail: a start that fails changes nothing of it. */
 static void sweep_leftovers(struct mr_runtime *rt)
 {
 	struct mr_error e = { "" };
 	if (mr_leave_sweep(rt->leave, rt->shim_cookie, NULL, say_left, rt, &e))
 		mr_runtime_log(rt, "%s", e.text);
-	mr_restore_undo(rt->opt.instance, rt->shim_cookie, 0, say_restored, rt);
 }
 
 static int start_workers(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)

@@ -83,7 +83,7 @@ STAGES = "stages: { guard: { type: filter, default: accept } }"
 def guarded(tap, bed):
     """A filter cannot look behind three tags: such frames end there, the others cross."""
     w.wire(bed)
-    with bed.millrace("r", bed.file("guard.yaml", w.plain(stages=STAGES, out=", stages: [ guard ]", interface=", on_exit: pass"))) as m:
+    with bed.millrace("r", bed.file("guard.yaml", w.plain(stages=STAGES, out=", stages: [ guard ]", interface=""))) as m:
         client, server = w.Port(bed, "c", "c0"), w.Port(bed, "s", "s0")
         sent = [f for name, f in frames() if "VLAN tags" not in name]
         for f in sent:
@@ -123,7 +123,7 @@ GUARD = "stages: { guard: { type: filter, default: drop, rules: [ { action: acce
 
 def zones(tap, bed):
     w.wire(bed)
-    text = w.plain(interface=", vlan_zones: true, on_exit: pass", stages=GUARD, out=", stages: [ guard ]", into=", stages: [ guard ]")
+    text = w.plain(interface=", vlan_zones: true", stages=GUARD, out=", stages: [ guard ]", into=", stages: [ guard ]")
     with bed.millrace("r", bed.file("zones.yaml", text)) as m:
         client, server = w.Port(bed, "c", "c0"), w.Port(bed, "s", "s0")
         for tags in ((), (7,), (8,), ((9, w.QINQ), 7)):

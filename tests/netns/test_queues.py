@@ -172,7 +172,7 @@ def device_modes(tap, bed):
         tap.same([i["promiscuous"] for i in w.show(bed, m)["interfaces"]], [True, True], "and shown")
         m.stop()
         tap.same((rx_vlan(bed), promiscuity(bed, "lan"), promiscuity(bed, "wan")), (True, 0, 0), "restored at the end")
-    with bed.millrace("r", bed.file("l2.yaml", w.plain(interface=", on_exit: pass"))) as m:
+    with bed.millrace("r", bed.file("l2.yaml", w.plain(interface=""))) as m:
         kill(m)
         tap.same((rx_vlan(bed), promiscuity(bed, "lan")), (False, 0), "kill -9: not promiscuous any more, rx-vlan offload still off")
     with bed.millrace("r", bed.file("l2.yaml", w.plain())) as m:
