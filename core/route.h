@@ -48,6 +48,7 @@ struct mr_routes_options {
 	/* Called when versions would wrap; see above.  Control thread; takes as long as it takes. */
 	void (*sweep)(void *ctx);
 	void *ctx;
+	int receive_bytes; /* buffer of the netlink socket, 0 = 32 MiB; tests make it small */
 };
 
 /* An empty mirror: every destination is "no route" until it was fed or opened.  -ENOMEM.  Threads: control. */

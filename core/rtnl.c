@@ -120,7 +120,8 @@ static enum mr_rtnl_kind read_route(struct mr_walk *w, struct mr_rtnl_route *r)
 
 	/* The hops that are used are filled one by one. */
 	memset(r, 0, offsetof(struct mr_rtnl_route, hop));
-	r->cloned = r->source = r->unknown = false;
+	r->cloned = r->unknown = false;
+	r->source = 0;
 	if (!mr_attr_head(w, &m, sizeof(m)))
 		return MR_RTNL_BROKEN;
 	r->family = (uint8_t)mr_attr_family(m.rtm_family);
@@ -132,7 +133,7 @@ static enum mr_rtnl_kind read_route(struct mr_walk *w, struct mr_rtnl_route *r)
 	r->protocol = m.rtm_protocol;
 	r->table = m.rtm_table;
 	r->cloned = m.rtm_flags & RTM_F_CLONED;
-	r->source = m.rtm_src_len != 0;
+	r->source = m.rtm_src_len;
 	if (r->bits > 8 * mr_attr_address_bytes(r->family))
 		return MR_RTNL_BROKEN;
 	struct mr_rtnl_hop one = { .weight = 1, .flags = (uint8_t)m.rtm_flags };
@@ -145,7 +146,9 @@ static enum mr_rtnl_kind read_route(struct mr_walk *w, struct mr_rtnl_route *r)
 			has_dst = true;
 			break;
 		case RTA_SRC:
-			r->source = true;
+			for (unsigned i = 0; i < a.bytes; i++) /* FNV-1a */
+				r->source = (r->source ^ a.value[i]) * 0x01000193u;
+			r->source |= 1;
 			break;
 		case RTA_OIF:
 			mr_attr_take(w, &a, &one.ifindex, sizeof(one.ifindex));
