@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fib.c - the writer of the forwarding table: one prefix comes, changes or goes.  How it lies in memory: fib_table.h. */
-#include "core/fib_table.h"
+#include "core/fib_walk.h"
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#define LEVELS 13u /* of blocks below the first: (128 - 24) / 8 */
+#define HUGE_BYTES (2u << 20)
+#define LEVELS     13u /* of blocks below the first: (128 - 24) / 8 */
 
 /* The way down to a prefix: slot[k] is the entry that leads to block k, which is looked up by byte 3 + k of the address. */
 struct way {
@@ -47,8 +48,8 @@ static void put(struct mr_fib *f, uint32_t *entry, unsigned owner, uint32_t now)
 
 static void touch(struct mr_fib *f, unsigned side, uint32_t begin, uint32_t end)
 {
-	for (uint32_t page = begin / 1024; page <= (end - 1) / 1024; page++)
-		f->touched[side][page / 64] |= 1ull << page % 64;
+	for (uint32_t page = begin / (HUGE_BYTES / 4); page <= (end - 1) / (HUGE_BYTES / 4); page++)
+		f->touched[side] |= 1u << page;
 }
 
 static void put_short(struct mr_fib *f, unsigned side, uint32_t key, unsigned bits, uint32_t now)
@@ -272,11 +273,22 @@ int mr_fib_unset(struct mr_fib *f, unsigned family, const void *addr_be, unsigne
 
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
 
+/* Address space that starts at a huge page. */
 static void *reserve(uint64_t bytes, int prot)
 {
-	void *p = mmap(NULL, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *p = mmap(NULL, bytes + HUGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	return p == MAP_FAILED ? NULL : p;
+	if (p == MAP_FAILED)
+		return NULL;
+	uint64_t before = -(uintptr_t)p % HUGE_BYTES;
+	if (before)
+		munmap(p, before);
+	munmap(p + before + bytes, HUGE_BYTES - before);
+	if (prot != PROT_NONE && mprotect(p + before, bytes, prot)) {
+		munmap(p + before, bytes);
+		return NULL;
+	}
+	return p + before;
 }
 
 struct mr_fib *mr_fib_create(struct mr_epoch *epoch)
@@ -287,6 +299,8 @@ struct mr_fib *mr_fib_create(struct mr_epoch *epoch)
 		return NULL;
 	memset(f, 0, sizeof(*f));
 	f->epoch = epoch;
+	f->wide[0] = mr_fib_wide(0);
+	f->wide[1] = mr_fib_wide(1);
 	f->prefixes[0].words = 1;
 	f->prefixes[1].words = 4;
 	f->first[0] = reserve(MR_FIB_FIRST_BYTES, PROT_READ | PROT_WRITE);
@@ -296,6 +310,10 @@ struct mr_fib *mr_fib_create(struct mr_epoch *epoch)
 		mr_fib_destroy(f);
 		return NULL;
 	}
+	/* Only advice: without huge pages everything works, with more TLB misses. */
+	madvise(f->first[0], MR_FIB_FIRST_BYTES, MADV_HUGEPAGE);
+	madvise(f->first[1], MR_FIB_FIRST_BYTES, MADV_HUGEPAGE);
+	madvise(f->arena + HUGE_BYTES, MR_FIB_ARENA_BYTES - HUGE_BYTES, MADV_HUGEPAGE);
 	return f;
 }
 
@@ -324,8 +342,7 @@ void mr_fib_usage(const struct mr_fib *f, struct mr_fib_usage *out)
 		const struct mr_fib_prefixes *p = &f->prefixes[side];
 		u.prefix_cnt[side] = p->cnt;
 		u.bytes += p->cap * (p->words + 1) * 4;
-		for (unsigned i = 0; i < sizeof(f->touched[side]) / 8; i++)
-			u.bytes += (uint64_t)__builtin_popcountll(f->touched[side][i]) * 4096;
+		u.bytes += (uint64_t)__builtin_popcount(f->touched[side]) * HUGE_BYTES;
 	}
 	*out = u;
 }

@@ -72,6 +72,8 @@ struct mr_fib_prefixes {
 struct mr_fib {
 	uint32_t *first[2]; /* IPv4, IPv6 */
 	uint8_t *arena;
+	/* The bulk lookups for AVX-512, or NULL: fib_walk.h. */
+	void (*wide[2])(const struct mr_fib *f, const uint8_t *addr_be, uint32_t *value, unsigned n);
 	uint32_t brief[2][256];
 	uint64_t version __attribute__((aligned(64))); /* atomic; odd: an update is under way */
 
@@ -82,8 +84,7 @@ struct mr_fib {
 	struct mr_fib_retired *retired; /* ring of retired_cap, a power of 2; mapped */
 	uint64_t retired_head, retired_tail, retired_cap;
 	uint64_t block_cnt;
-	uint64_t touched[2][MR_FIB_FIRST_BYTES / 4096 / 64]; /* pages of the first levels that were written */
-	uint32_t crowd[2][MR_FIB_FIRST_BYTES >> 21];         /* prefixes that were put into each 2 MiB of them */
+	uint32_t touched[2]; /* which 2 MiB of the first levels were written */
 };
 
 static inline uint32_t mr_fib_load(const uint32_t *p)
