@@ -127,7 +127,8 @@ Test(config, defaults)
 	cr_expect_eq(i->mode, MR_MODE_AUTO);
 	cr_expect_eq(i->queues.cnt, 0);
 	cr_expect_str_eq(i->zone, "default");
-	cr_expect_eq(i->on_exit, MR_EXIT_PASS);
+	cr_expect_eq(i->on_exit, MR_EXIT_AUTO);
+	cr_expect_eq(i->unserved, MR_EXIT_AUTO);
 	cr_expect_eq(i->attach, MR_ATTACH_LINK);
 	cr_expect_not(i->promiscuous);
 	cr_expect_not(i->has_memory);
