@@ -772,12 +772,12 @@ static void *hold_slots(void *arg)
 					h->wrong++;
 				if (nh.kind == MR_NH_RESOLVING)
 					mr_neighbours_want(w->t, slot[k]);
-				if (seed >> 60)
+				if (seed >> 57)
 					continue;
 				__atomic_sub_fetch(&w->refers[slot[k]], 1, __ATOMIC_RELEASE);
 			}
 			/* a window of names that moves, so that slots fall out of use */
-			name[k] = (uint32_t)((seed >> 40) % 100 + now / 1000) % NAMES;
+			name[k] = (uint32_t)((seed >> 40) % 100 + now / 4000) % NAMES;
 			slot[k] = slot4(w, WAN, name[k], 0, now);
 			if (!slot[k])
 				continue;
@@ -834,7 +834,7 @@ Test(neighbour, workers_and_control)
 			d.mtu = (uint16_t)(1400 + i % 100);
 			mr_neighbours_device(w->t, &d);
 		}
-		uint32_t now = __atomic_add_fetch(&clock_ms, 500, __ATOMIC_RELAXED);
+		uint32_t now = __atomic_add_fetch(&clock_ms, 2000, __ATOMIC_RELAXED);
 		mr_neighbours_service(w->t, now);
 		if (i % 500 == 0) {
 			unsigned cnt[65536] = { 0 };
