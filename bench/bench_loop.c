@@ -12,6 +12,7 @@
  * A line of JSON for each value goes to stdout or FILE, a table of medians to stderr.
  */
 #include "core/handoff.h"
+#include "core/route.h"
 #include "core/route_flows.h"
 #include "core/worker.h"
 #include "kern/rewrite.h"
@@ -231,7 +232,6 @@ static struct loop *loop_open(uint32_t flow_cnt, bool routed)
 	memset(l, 0, sizeof(*l));
 	l->flow_cnt = flow_cnt;
 	l->routed = routed ? MR_FLOW_ROUTED : 0;
-	l->sh.routes = (void *)l;
 	l->plan = calloc(1, sizeof(*l->plan));
 	struct mr_frames_options fo = { .frame_cnt = FRAMES, .frame_bytes = 2048, .worker_cnt = 1, .want_huge = true };
 	struct mr_flows_options lo = { .capacity4 = 2 * flow_cnt, .capacity6 = 1024, .seed = 7, .want_huge = true };
@@ -242,6 +242,9 @@ static struct loop *loop_open(uint32_t flow_cnt, bool routed)
 	l->sh.stats = mr_stats_create(1);
 	l->sh.nexthops = mr_nexthops_create();
 	l->sh.handoff = mr_handoff_create(1);
+	struct mr_routes_options ro = { .epoch = l->sh.epoch };
+	if (routed && mr_routes_create(&ro, &l->sh.routes, &e))
+		die(e.text);
 	struct mr_config_timeouts t = { .udp_ns = 1u << 30, .udp_unreplied_ns = 3600000000000ull };
 	struct mr_sessions_options so = { .capacity = flow_cnt + 64,
 		.half_open_max = flow_cnt + 64,
