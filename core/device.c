@@ -129,25 +129,37 @@ struct features {
 	int index[OFFLOADS]; /* -1 = this kernel has none such */
 };
 
+/* How many features this kernel has, 0 = it does not tell. */
+static uint32_t features_cnt(int fd, const char *name)
+{
+	struct ethtool_sset_info *set = calloc(1, sizeof(*set) + sizeof(set->data[0]));
+	uint32_t cnt = 0;
+
+	if (!set)
+		return 0;
+	set->cmd = ETHTOOL_GSSET_INFO;
+	set->sset_mask = 1ULL << ETH_SS_FEATURES;
+	if (!ethtool(fd, name, set) && set->sset_mask)
+		cnt = set->data[0];
+	free(set);
+	return cnt;
+}
+
 static int features_names(int fd, const char *name, struct features *f)
 {
-	struct {
-		struct ethtool_sset_info head;
-		uint32_t cnt;
-	} set = { .head = { .cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ULL << ETH_SS_FEATURES } };
-	int err = ethtool(fd, name, &set);
+	uint32_t cnt = features_cnt(fd, name);
 
-	if (err || !set.head.sset_mask || !set.cnt || set.cnt > FEATURES_MAX)
-		return err ? err : -EOPNOTSUPP;
-	struct ethtool_gstrings *s = calloc(1, sizeof(*s) + (size_t)set.cnt * ETH_GSTRING_LEN);
+	if (!cnt || cnt > FEATURES_MAX)
+		return -EOPNOTSUPP;
+	struct ethtool_gstrings *s = calloc(1, sizeof(*s) + (size_t)cnt * ETH_GSTRING_LEN);
 	if (!s)
 		return -ENOMEM;
-	*s = (struct ethtool_gstrings){ .cmd = ETHTOOL_GSTRINGS, .string_set = ETH_SS_FEATURES, .len = set.cnt };
-	err = ethtool(fd, name, s);
-	*f = (struct features){ .cnt = set.cnt };
+	*s = (struct ethtool_gstrings){ .cmd = ETHTOOL_GSTRINGS, .string_set = ETH_SS_FEATURES, .len = cnt };
+	int err = ethtool(fd, name, s);
+	*f = (struct features){ .cnt = cnt };
 	for (unsigned o = 0; o < OFFLOADS; o++) {
 		f->index[o] = -1;
-		for (uint32_t i = 0; !err && i < set.cnt; i++)
+		for (uint32_t i = 0; !err && i < cnt; i++)
 			if (!strncmp((const char *)s->data + (size_t)i * ETH_GSTRING_LEN, offload[o].name,
 				    ETH_GSTRING_LEN))
 				f->index[o] = (int)i;
@@ -158,19 +170,22 @@ static int features_names(int fd, const char *name, struct features *f)
 
 static int features_get(int fd, const char *name, unsigned *bits)
 {
-	struct {
-		struct ethtool_gfeatures head;
-		struct ethtool_get_features_block block[FEATURE_BLOCKS];
-	} g = { .head = { .cmd = ETHTOOL_GFEATURES, .size = FEATURE_BLOCKS } };
 	struct features f;
 	unsigned on = 0;
 	int err = features_names(fd, name, &f);
 
-	if (!err)
-		err = ethtool(fd, name, &g);
+	if (err)
+		return err;
+	struct ethtool_gfeatures *g = calloc(1, sizeof(*g) + FEATURE_BLOCKS * sizeof(g->features[0]));
+	if (!g)
+		return -ENOMEM;
+	g->cmd = ETHTOOL_GFEATURES;
+	g->size = FEATURE_BLOCKS;
+	err = ethtool(fd, name, g);
 	for (unsigned o = 0; !err && o < OFFLOADS; o++)
-		if (f.index[o] >= 0 && g.block[f.index[o] / 32].active >> (f.index[o] % 32) & 1)
+		if (f.index[o] >= 0 && g->features[f.index[o] / 32].active >> (f.index[o] % 32) & 1)
 			on |= offload[o].bit;
+	free(g);
 	if (!err)
 		*bits = on;
 	return err;
@@ -178,24 +193,26 @@ static int features_get(int fd, const char *name, unsigned *bits)
 
 static int features_set(int fd, const char *name, unsigned bits, bool on)
 {
-	struct {
-		struct ethtool_sfeatures head;
-		struct ethtool_set_features_block block[FEATURE_BLOCKS];
-	} s = { .head = { .cmd = ETHTOOL_SFEATURES } };
 	struct features f;
 	int err = features_names(fd, name, &f);
 
 	if (err)
 		return err;
-	s.head.size = (f.cnt + 31) / 32;
+	struct ethtool_sfeatures *s = calloc(1, sizeof(*s) + FEATURE_BLOCKS * sizeof(s->features[0]));
+	if (!s)
+		return -ENOMEM;
+	s->cmd = ETHTOOL_SFEATURES;
+	s->size = (f.cnt + 31) / 32;
 	for (unsigned o = 0; o < OFFLOADS; o++) {
 		if (!(bits & offload[o].bit) || f.index[o] < 0)
 			continue;
-		s.block[f.index[o] / 32].valid |= 1u << (f.index[o] % 32);
+		s->features[f.index[o] / 32].valid |= 1u << (f.index[o] % 32);
 		if (on)
-			s.block[f.index[o] / 32].requested |= 1u << (f.index[o] % 32);
+			s->features[f.index[o] / 32].requested |= 1u << (f.index[o] % 32);
 	}
-	return ethtool(fd, name, &s);
+	err = ethtool(fd, name, s);
+	free(s);
+	return err;
 }
 
 static void ethtool_query(int fd, struct mr_device *d)
