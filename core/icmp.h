@@ -32,14 +32,16 @@ enum mr_icmp_kind {
 /*
  * True when a packet may be answered by an error at all: not an ICMP error itself (or a redirect), not a later fragment, not to a multicast or
  * broadcast address (also of the Ethernet frame; but TOO_BIG answers ICMPv6 multicast), not from an address that names no single
- * host (unspecified, loopback, multicast, broadcast, class E), not malformed.  Threads: any.
+ * host (unspecified, loopback, multicast, broadcast, class E; nor a frame whose source MAC is a group), not malformed (the checksum of
+ * an IPv4 header is looked at here).  IPv4: an ICMP type nobody knows is taken for an error, as Linux does.  Threads: any.
  */
 bool mr_icmp_may_answer(const void *frame, const struct mr_parsed *p, enum mr_icmp_kind kind);
 
 /*
  * Builds the error into `out` (MR_ICMP_FRAME_MAX bytes).  src_be: 4 or 16 bytes, ours; mac: of the interface it leaves by.  mtu: with
  * TOO_BIG, bytes of the largest packet that would pass (IPv6: at least 1280 is written, RFC 8200 section 5).  Quotes as much of the
- * packet as fits, without padding behind it.  Returns the length of the frame.  Threads: any.
+ * packet as fits, without padding behind it.  As Linux builds it (compared byte by byte) but for: IPv6 flow label 0, no ECN bits in the
+ * TOS, no IPv4 options echoed.  Returns the length of the frame; 0: the packet is not there to be quoted.  Threads: any.
  */
 uint32_t mr_icmp_build(uint8_t *out, const void *frame, uint32_t frame_bytes, const struct mr_parsed *p,
 	enum mr_icmp_kind kind, uint32_t mtu, const void *src_be, const uint8_t mac[6]);

@@ -7,8 +7,8 @@
  * resolving, as a packet of the kernel's own would (neigh_event_send).  One that is stale but in use gets the second alone: it is
  * then probed.  Both are carried out before sendto() returns, so answers are read right after.
  *
- * NTF_USE takes NUD_PERMANENT off an entry that has it, and NTF_EXT_LEARNED unless it is repeated (Linux 5.15 and later,
- * __neigh_update): so it is never sent for an entry that does not need it, and says again what the entry has.
+ * NTF_USE takes NUD_PERMANENT and NTF_EXT_MANAGED off an entry that has them, and NTF_EXT_LEARNED unless it is repeated
+ * (__neigh_update): so it is never sent for an entry that does not need it, and says again what the entry has.
  */
 #include "core/neighbour_table.h"
 
@@ -234,8 +234,8 @@ static bool stale(struct mr_neighbours *t, uint16_t slot, struct request *r)
 	struct mr_neighbour_slot *s = &t->slot[slot];
 	const struct mr_neighbour_known *known = mr_neighbours_known(t, &s->key);
 
-	if ((s->asked && t->now_ms - s->asked_ms < FRESH_MS) || !known || !(known->state & NUD_STALE) ||
-		!port_up(t, slot))
+	if ((s->asked && t->now_ms - s->asked_ms < FRESH_MS) || !known || known->managed ||
+		!(known->state & NUD_STALE) || !port_up(t, slot))
 		return false;
 	if ((int32_t)(t->now_ms - mr_neighbours_used(t, slot)) >= (int32_t)MR_NEIGHBOUR_IN_USE_MS)
 		return false;

@@ -35,6 +35,7 @@ static void known_put(struct mr_neighbours *t, const struct mr_neighbour_key *k,
 	}
 	known->state = n->state;
 	known->flags = n->flags;
+	known->managed = n->managed;
 	memcpy(known->mac, n->mac, 6);
 	known->round = t->round;
 }

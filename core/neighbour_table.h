@@ -67,6 +67,7 @@ struct mr_neighbour_known {
 	struct mr_neighbour_key key; /* mtu 0 */
 	uint16_t state;              /* NUD_* */
 	uint8_t flags;               /* NTF_* */
+	bool managed;                /* kept fresh by the kernel itself */
 	uint8_t mac[6];
 	uint32_t round; /* of the dump it was last named in or after */
 	uint32_t next;  /* chain, or of free ones; 0 = end */

@@ -75,6 +75,7 @@ struct mr_rtnl_neigh {
 	uint8_t addr[16];
 	uint16_t state; /* NUD_* */
 	uint8_t flags;  /* NTF_* */
+	bool managed;   /* NTF_EXT_MANAGED: the kernel keeps it resolved */
 	bool has_mac;
 	uint8_t mac[6];
 };

@@ -37,6 +37,10 @@ enum mr_rtnl_kind mr_rtnl_device_neigh(struct mr_walk *w, struct mr_rtnl_neigh *
 		} else if (a.type == NDA_LLADDR && a.bytes == sizeof(n->mac)) {
 			memcpy(n->mac, a.value, sizeof(n->mac));
 			n->has_mac = true;
+		} else if (a.type == NDA_FLAGS_EXT) {
+			uint32_t more = 0;
+			mr_attr_take(w, &a, &more, sizeof(more));
+			n->managed = more & NTF_EXT_MANAGED;
 		}
 	}
 	return w->broken || !has_dst ? MR_RTNL_BROKEN : MR_RTNL_NEIGH;

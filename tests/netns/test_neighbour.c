@@ -297,6 +297,21 @@ static void entries_of_others(void)
 	tap_case(spaces_run("r", "ip neigh show 10.77.0.3 dev r0 | grep -q extern_learn"), "and stays the daemon's");
 }
 
+/* The kernel keeps it resolved by itself; asking would end that. */
+static void managed(void)
+{
+	(void)spaces_run("a", "ip addr add 10.77.0.4/24 dev a0");
+	if (!spaces_run("r", "ip neigh replace 10.77.0.4 dev r0 managed")) {
+		tap_note("no managed neighbours here");
+		return;
+	}
+	turn(1000, 0);
+	uint16_t slot = slot_of(4, "10.77.0.4");
+	tap_case(mac_is(slot, "02:00:00:00:77:01"), "a managed neighbour");
+	turn(7000, slot);
+	tap_case(spaces_run("r", "ip neigh show 10.77.0.4 dev r0 | grep -q managed"), "stays managed");
+}
+
 /* The kernel knows it, and we were not told. */
 static void missed_event(void)
 {
@@ -370,6 +385,7 @@ int main(void)
 	down_and_up(four);
 	kept_fresh(four);
 	entries_of_others();
+	managed();
 	missed_event();
 	refused();
 	many();
