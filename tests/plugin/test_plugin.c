@@ -6,6 +6,7 @@
 #include "../unit/rig.h"
 
 #include "core/neighbour.h"
+#include "core/route.h"
 #include "core/stage.h"
 #include "kern/rewrite.h"
 
@@ -238,13 +239,17 @@ Test(plugin, a_stage_keeps_its_place_in_sessions)
 /* ---- tunnels ---------------------------------------------------------------------------------------------------- */
 
 static struct mr_neighbours *slots;
+static struct mr_routes *routes; /* none in it: the outer destination goes nowhere until the test says so */
 
 static void make_slots(struct mr_shared *sh)
 {
 	struct mr_neighbours_options opt = { .nexthops = sh->nexthops, .epoch = sh->epoch };
 	struct mr_error e = { 0 };
 	cr_assert_eq(mr_neighbours_create(&opt, true, &slots, &e), 0, "%s", e.text);
+	struct mr_routes_options ro = { .neighbours = slots, .epoch = sh->epoch };
+	cr_assert_eq(mr_routes_create(&ro, &routes, &e), 0, "%s", e.text);
 	sh->neighbours = slots;
+	sh->routes = routes;
 }
 
 /* As if the outer destination were a neighbour on lan. */
@@ -294,6 +299,7 @@ Test(plugin, a_tunnel_is_where_the_packet_ends)
 	cr_assert_eq(rig_sent(r, "lan"), 4);
 	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
+	mr_routes_destroy(routes);
 	mr_neighbours_destroy(slots);
 }
 
@@ -311,5 +317,6 @@ Test(plugin, a_tunnel_by_udp_and_over_ipv6)
 	cr_assert_eq(p.dport_be, htons(6080));
 	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
+	mr_routes_destroy(routes);
 	mr_neighbours_destroy(slots);
 }
