@@ -30,6 +30,7 @@
 #define RESTARTS       3   /* dumps interrupted in a row before the next one waits for a tick */
 #define RETRY_MS       1000
 #define SILENT_MS      10000 /* a dump that says nothing for so long is asked for again */
+#define POKE_MS        100
 #define OPEN_MS        60000
 #define SWEEP_ADVANCED 64
 
@@ -185,7 +186,7 @@ static void end_dump(struct mr_routes *r, const struct mr_rtnl *m)
 		r->owed |= 1u << d;
 		if (m->error_code || ++r->restarts > RESTARTS) {
 			r->restarts = 0;
-			r->retry_ms = now_us() / 1000 + (m->error_code ? RETRY_MS : 100);
+			r->retry_ms = now_us() / 1000 + (m->error_code == -ETIMEDOUT ? RETRY_MS : 100);
 		}
 	} else {
 		r->restarts = 0;
@@ -255,6 +256,8 @@ static void feed(struct mr_routes *r, const void *data, size_t bytes)
 			end_dump(r, &m);
 			continue;
 		}
+		if (!mine && m.multi && r->portid && m.portid == r->portid)
+			continue; /* the rest of a dump given up */
 		if (mine) {
 			r->interrupted |= m.interrupted;
 			r->asked_ms = now_us() / 1000;
@@ -334,6 +337,21 @@ int mr_routes_service(struct mr_routes *r)
 	return more;
 }
 
+/*
+ * The kernel goes on with a dump when the socket is read; one that found the buffer full, with nothing left to read since, goes on
+ * only when something new comes.  A question it answers at once.
+ */
+static void poke(struct mr_routes *r)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg link;
+	} q = { .h = { .nlmsg_len = sizeof(q), .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST },
+		.link = { .ifi_index = 1 } };
+
+	(void)send(r->fd, &q, sizeof(q), 0);
+}
+
 void mr_routes_tick(struct mr_routes *r, uint64_t now_ms)
 {
 	if (r->fd < 0)
@@ -342,6 +360,8 @@ void mr_routes_tick(struct mr_routes *r, uint64_t now_ms)
 	if (r->running >= 0 && !r->sweeping && now_ms > r->asked_ms + SILENT_MS) {
 		struct mr_rtnl m = { .kind = MR_RTNL_DONE, .error_code = -ETIMEDOUT };
 		end_dump(r, &m);
+	} else if (r->running >= 0 && !r->sweeping && now_ms > r->asked_ms + POKE_MS) {
+		poke(r);
 	}
 	if (r->short_of_memory && r->running < 0 && now_ms >= r->retry_ms) {
 		r->short_of_memory = false;

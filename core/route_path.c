@@ -53,7 +53,8 @@ static void finish_key(struct mr_path_key *k)
 void mr_path_key(struct mr_path_key *k, const struct mr_rtnl_route *m)
 {
 	k->family = m->family;
-	k->type = m->type;
+	/* The type of a route by a next-hop object is told as what the object is just now. */
+	k->type = m->nexthop_id && m->type == RTN_BLACKHOLE ? RTN_UNICAST : m->type;
 	k->unknown = m->unknown;
 	k->source = m->source;
 	k->mtu = m->mtu;

@@ -317,7 +317,7 @@ static void run(const char *fmt, ...)
 static bool settle(void)
 {
 	struct mr_routes_usage u;
-	for (unsigned i = 0; i < 3000; i++) {
+	for (unsigned i = 0; i < 10000; i++) {
 		struct pollfd p = { .fd = mr_routes_fd(mirror), .events = POLLIN };
 		while (mr_routes_service(mirror))
 			;
@@ -351,12 +351,24 @@ static void hop_words(unsigned family, char *out, size_t bytes)
 		snprintf(out, bytes, "via fd20:%u::%u dev v%u", dev, gw, dev);
 }
 
+/* Routes added lately, so that what is deleted is there. */
+#define RECENT 32
+static struct {
+	unsigned family;
+	const char *prefix;
+	const char *type;
+	char words[512], member[96], metric[32];
+} recent[RECENT];
+static unsigned recent_cnt;
+static char member[96]; /* of the route put into words last */
+
 static void route_words(unsigned family, char *out, size_t bytes)
 {
 	char hop[4][96];
 	unsigned what = any(20);
 	for (unsigned i = 0; i < 4; i++)
 		hop_words(family, hop[i], sizeof(hop[i]));
+	snprintf(member, sizeof(member), "%s", hop[0]);
 	if (what < 9)
 		snprintf(out, bytes, "%s%s", hop[0], any(8) ? "" : " mtu 1300");
 	else if (what < 13)
@@ -386,12 +398,22 @@ static void route_command(void)
 		type = OF(types);
 		words[0] = '\0';
 	}
-	if (any(3))
+	unsigned i = any(RECENT);
+	if (any(3)) {
 		run("-%u route %s %s %s %s %s", family, OF(verbs), type, prefix, words, metric);
-	else if (any(2))
+		i = recent_cnt++ % RECENT;
+		recent[i].family = family;
+		recent[i].prefix = prefix;
+		recent[i].type = type;
+		snprintf(recent[i].words, sizeof(recent[i].words), "%s", words);
+		snprintf(recent[i].member, sizeof(recent[i].member), "%s", member);
+		snprintf(recent[i].metric, sizeof(recent[i].metric), "%s", metric);
+	} else if (!any(6) || !recent[i].prefix) {
 		run("-%u route del %s %s", family, prefix, metric);
-	else
-		run("-%u route del %s %s %s %s", family, type, prefix, words, metric);
+	} else {
+		run("-%u route del %s %s %s %s", recent[i].family, recent[i].type, recent[i].prefix,
+			any(2) ? recent[i].words : recent[i].member, recent[i].metric);
+	}
 }
 
 static void nexthop_command(void)
@@ -602,6 +624,35 @@ static void test_random(unsigned steps)
 	tap_case(excused < compared / 10, "few are left to the kernel without need");
 }
 
+/* Members of one route come and go one by one, and a route stands behind another of its metric: chance rarely gets there. */
+static void test_members(void)
+{
+	static const char *const commands[] = {
+		"-6 route add 2001:db8:77::/48 nexthop via fd20:0::2 dev v0 nexthop via "
+		"fd20:1::2 dev v1 nexthop via fd20:2::2 dev v2 weight 3",
+		"-6 route del 2001:db8:77::/48 via fd20:1::2 dev v1",
+		"-6 route append 2001:db8:77::/48 via fd20:1::3 dev v1",
+		"-6 route del 2001:db8:77::/48 via fd20:0::2 dev v0",
+		"-6 route del 2001:db8:77::/48 via fd20:2::2 dev v2", "-6 route del 2001:db8:77::/48",
+		"route add 10.77.0.0/16 via 10.200.0.2", "route append 10.77.0.0/16 via 10.200.1.2",
+		"route prepend 10.77.0.0/16 via 10.200.2.2", "route replace 10.77.0.0/16 via 10.200.0.3",
+		"route del 10.77.0.0/16 via 10.200.0.3", "route del 10.77.0.0/16 via 10.200.0.2",
+		"route del 10.77.0.0/16", "nexthop add id 90 via 10.200.0.2 dev v0",
+		"nexthop add id 91 via 10.200.1.2 dev v1", "nexthop add id 92 group 90/91,5",
+		"route add 10.77.0.0/16 nhid 92", "nexthop del id 91", "nexthop del id 90"
+	};
+	uint8_t dst[2][16] = { { 10, 77, 1, 1 }, { 0 } };
+	unsigned before = forwarded + several;
+	inet_pton(AF_INET6, "2001:db8:77::1", dst[1]);
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		run("%s", commands[i]);
+		settle();
+		compare(4, dst[0]);
+		compare(6, dst[1]);
+	}
+	tap_case(!failures && forwarded + several > before + 12, "members of routes and groups that come and go");
+}
+
 /* A hundred thousand changes against a receive buffer for a few: everything is asked for again. */
 static void test_overflow(void)
 {
@@ -631,11 +682,13 @@ static void test_overflow(void)
 	tap_note(
 		"%llu resyncs, %llu IPv4 routes", (unsigned long long)u.resync_cnt, (unsigned long long)u.route_cnt[0]);
 	tap_case(u.resync_cnt > 0, "events were lost and asked for again");
+	forwarded = 0;
 	for (unsigned i = 0; i < 4000 && failures < 20; i++) {
 		uint32_t n = any(100000);
 		uint8_t dst[16] = { 20, (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n };
 		compare(4, dst);
 	}
+	tap_case(forwarded > 1000, "%u of 4000 lookups are forwarded", forwarded);
 	compare_some(2000);
 	tap_case(!failures, "and answers are the kernel's again");
 	tap_case(neigh_begun && neigh_ended && devices_told, "neighbours and devices were told of");
@@ -651,6 +704,7 @@ int main(int argc, char **argv)
 		any(2);
 	begin();
 	mirror = open_mirror(0);
+	test_members();
 	test_random(steps);
 	test_overflow();
 	mr_routes_destroy(mirror);
