@@ -6,6 +6,7 @@
  */
 #include "core/apply.h"
 #include "core/decide.h"
+#include "core/fragment.h"
 #include "core/pipeline.h"
 #include "core/route.h"
 #include "core/turn.h"
@@ -291,6 +292,16 @@ static void explain_pipeline(const struct mr_pass *pass, unsigned interface_id, 
 	decided(&p, x);
 }
 
+/* What workers know of its datagram only they may read. */
+static void explain_later(const struct mr_pass *pass, struct mr_explanation *x)
+{
+	say(x,
+		"a fragment after the first: it gets the ports of its first one and goes the same way; explain that "
+		"one");
+	say(x, "when the first one has not come, it waits %llu ms for it", MR_FRAGMENT_HOLD_NS / 1000000);
+	drop(pass, x, MR_REASON_FRAG_TIMEOUT);
+}
+
 static void explain_frame(
 	const struct mr_pass *pass, unsigned interface_id, const void *frame, uint32_t len, struct mr_explanation *x)
 {
@@ -308,6 +319,8 @@ static void explain_frame(
 	say(x, "pipeline %s takes it", name);
 	if (mr_miss_malformed(&pass->plan->pipeline[pi->pipeline[pipeline]], (unsigned)error))
 		drop(pass, x, mr_miss_reason(error));
+	else if (parsed.flags & MR_PKT_FRAG_LATER && pi->fragments_follow)
+		explain_later(pass, x);
 	else
 		explain_pipeline(pass, interface_id, pipeline, frame, len, &parsed, x);
 }

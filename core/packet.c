@@ -205,7 +205,7 @@ int mr_packet_vlan(struct mr_packet *p)
 int mr_packet_icmp(struct mr_packet *p, uint8_t *type, uint8_t *code)
 {
 	if (!(p->parsed->flags & MR_PKT_ICMP))
-		return -ENOENT; /* of a later fragment this is unknown; those are never stored */
+		return -ENOENT;
 	p->this_packet_only = true;
 	*type = p->parsed->icmp_type;
 	*code = p->parsed->icmp_code;

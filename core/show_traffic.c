@@ -333,11 +333,12 @@ json_t *mr_show_workers(struct mr_runtime *rt)
 	json_t *list = json_array();
 	for (unsigned w = 0; list && w < rt->sh.worker_cnt; w++) {
 		const struct mr_stats_worker *s = mr_stats_worker(rt->sh.stats, w);
-		json_t *o = json_pack("{s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "worker", (int)w, "running",
+		json_t *o = json_pack("{s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "worker", (int)w, "running",
 			(int)(rt->worker[w] && mr_worker_running(rt->worker[w])), "loops_cnt", num(load(&s->loops)),
 			"busy_loops_cnt", num(load(&s->busy_loops)), "sleeps_cnt", num(load(&s->sleeps)),
 			"handoff_out_packets", num(load(&s->handoff_out)), "handoff_in_packets",
-			num(load(&s->handoff_in)), "held_packets", num(load(&s->held)));
+			num(load(&s->handoff_in)), "held_packets", num(load(&s->held)), "fragments_held_packets",
+			num(load(&s->fragments)), "datagrams_forgotten_cnt", num(load(&s->fragments_forgotten)));
 		if (json_array_append_new(list, o)) {
 			json_decref(list);
 			return NULL;

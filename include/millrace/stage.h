@@ -127,13 +127,13 @@ struct mr_tuple {
 	uint8_t proto;
 	uint16_t zone;
 	uint16_t ethertype;
-	uint16_t sport_be; /* 0 where there are none (other protocols, later fragments, ICMP) */
+	uint16_t sport_be; /* 0 where there are none (other protocols, ICMP); of a later fragment: those of its first one */
 	uint16_t dport_be;
 	uint8_t icmp_type; /* of an ICMP packet; part of the key for queries, else mr_packet_icmp marks */
 	uint8_t has_ports;
 	uint8_t src[16]; /* network order; IPv4 in the first 4 bytes, the rest 0 */
 	uint8_t dst[16];
-	uint8_t has_icmp; /* icmp_type is known (not of later fragments) */
+	uint8_t has_icmp; /* icmp_type is known */
 	uint8_t reserved[3];
 };
 

@@ -157,7 +157,7 @@ static bool icmp_matches(const struct filter_rule *r, struct mr_packet *p, const
 	bool code_matters = false;
 	if (t->proto != (t->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6))
 		return false;
-	if (!t->has_icmp) /* a later fragment: its type is unknown */
+	if (!t->has_icmp)
 		return false;
 	for (uint32_t i = 0; i < list->cnt; i++) {
 		if (list->items[i].type != t->icmp_type)
@@ -189,7 +189,6 @@ static bool packet_matches(const struct filter_rule *r, struct mr_packet *p, con
 		return false;
 	if (o->tcp_flags.mask && t->proto != IPPROTO_TCP)
 		return false;
-	/* A later fragment has no flags, and so does not have these. */
 	if (o->tcp_flags.mask && (!t->has_ports || (mr_packet_tcp_flags(p) & o->tcp_flags.mask) != o->tcp_flags.set))
 		return false;
 	if (o->length.cnt && !filter_range_holds(&o->length, mr_packet_length(p)))

@@ -627,3 +627,20 @@ Test(fragment, sessions_are_the_first_ones)
 	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
 }
+
+Test(fragment, explained)
+{
+	struct rig *r = rig_create(guarded, NULL);
+	struct plan p = plan(4, 17, 53, 1, 2);
+	struct mr_explanation x;
+	struct mr_error e;
+	uint8_t frame[4096];
+	for (unsigned i = 0; i < 2; i++) {
+		uint32_t len = cut(&p.d, p.from[i], p.end[i], frame);
+		cr_assert_eq(mr_worker_explain(&r->sh, rig_plan(r), 1, frame, len, &x, &e), 0);
+		cr_assert_str_eq(x.verdict, i ? "drop" : "forward");
+		cr_assert_str_eq(x.reason, i ? "fragment-timeout" : "");
+	}
+	cr_assert(strstr(x.text, "explain that one"), "%s", x.text);
+	rig_destroy(r);
+}
