@@ -2,8 +2,10 @@
 #include "core/beside.h"
 
 #include <bpf/bpf.h>
+#include <ifaddrs.h>
 #include <libmnl/libmnl.h>
 #include <linux/rtnetlink.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,4 +91,22 @@ void mr_beside_describe(const char *device, uint32_t ifindex, char *text, size_t
 			"%s has tcx programs of somebody else: they see what is left or handed to the kernel, not what "
 			"is taken",
 			device);
+}
+
+bool mr_beside_has_address(const char *device)
+{
+	struct ifaddrs *all, *a;
+	bool found = false;
+
+	if (getifaddrs(&all))
+		return false;
+	for (a = all; a && !found; a = a->ifa_next) {
+		if (!a->ifa_addr || strcmp(a->ifa_name, device))
+			continue;
+		const struct sockaddr_in6 *six = (const void *)a->ifa_addr;
+		found = a->ifa_addr->sa_family == AF_INET ||
+			(a->ifa_addr->sa_family == AF_INET6 && !IN6_IS_ADDR_LINKLOCAL(&six->sin6_addr));
+	}
+	freeifaddrs(all);
+	return found;
 }

@@ -69,6 +69,14 @@ static json_t *interfaces_json(struct check *k)
 						  "keeps it, another run is refused",
 					c->name, c->device, info->held_by);
 			}
+			if (info->locks_out)
+				warn(k,
+					"interfaces.%s: when Millrace ends, everything that arrives on %s is dropped, "
+					"ARP "
+					"and SSH to this "
+					"machine too (match: all, on_exit: drop): set on_exit: pass if it is reached "
+					"that way",
+					c->name, c->device);
 			if (info->beside[0])
 				warn(k, "interfaces.%s: %s", c->name, info->beside);
 			if (info->queue_cnt < info->device_queue_cnt)

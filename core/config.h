@@ -77,9 +77,10 @@ struct mr_config_interface {
 	int on_exit;                 /* enum mr_exit_policy: when the process is gone */
 	int unserved;                /* enum mr_exit_policy: when the queue has no socket */
 	bool has_unserved;
-	const char *on_exit_why;     /* the stage that makes auto drop; NULL = none, or on_exit was given */
-	int attach;                  /* enum mr_attach_kind */
-	bool promiscuous;            /* not given: where a pipeline from it ends in an interface */
+	bool takes_all;          /* a pipeline from it has match: all; decided with on_exit */
+	const char *on_exit_why; /* the stage that makes auto drop; NULL = none, or on_exit was given */
+	int attach;              /* enum mr_attach_kind */
+	bool promiscuous;        /* not given: where a pipeline from it ends in an interface */
 	bool has_promiscuous;
 	uint64_t rx_ring, tx_ring; /* descriptors, powers of two; default 2048 */
 };

@@ -89,6 +89,13 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 	const struct mr_interface_info *info = mr_interface_info(ri->open);
 	if (info->notice[0])
 		mr_runtime_log(rt, "interface %s: %s", ri->name, info->notice);
+	if (info->locks_out)
+		mr_runtime_log(rt,
+			"interface %s: when Millrace ends, everything that arrives on %s is dropped, ARP and SSH to "
+			"this "
+			"machine too "
+			"(match: all, on_exit: drop): set on_exit: pass if it is reached that way",
+			ri->name, info->device);
 	if (info->beside[0])
 		mr_runtime_log(rt, "interface %s: %s", ri->name, info->beside);
 	if (info->spread_why[0] && rt->sh.worker_cnt > 1)

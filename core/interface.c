@@ -52,7 +52,8 @@ static enum mr_interface_kind kind_of(const struct mr_config_interface *c)
 	return c->has_memory ? MR_INTERFACE_MEMORY : MR_INTERFACE_PCAP;
 }
 
-static void info_of_device(struct mr_interface_info *info, const struct mr_device *d)
+static void info_of_device(
+	struct mr_interface_info *info, const struct mr_config_interface *c, const struct mr_device *d)
 {
 	snprintf(info->device, sizeof(info->device), "%s", d->name);
 	snprintf(info->driver, sizeof(info->driver), "%s", d->driver);
@@ -62,6 +63,7 @@ static void info_of_device(struct mr_interface_info *info, const struct mr_devic
 	info->device_queue_cnt = d->rx_queue_cnt;
 	info->numa_node = d->numa_node;
 	info->up = d->running;
+	info->locks_out = c->on_exit == MR_EXIT_DROP && c->takes_all && mr_beside_has_address(d->name);
 	mr_beside_describe(d->name, d->ifindex, info->beside, sizeof(info->beside));
 }
 
@@ -215,7 +217,7 @@ int mr_interface_check(
 		if (err &&
 			(err != -EBUSY || !mr_attach_holder(&d, info.held_by, sizeof(info.held_by), &info.held_left)))
 			return err;
-		info_of_device(&info, &d);
+		info_of_device(&info, c, &d);
 		info.exit_drop = c->on_exit == MR_EXIT_DROP;
 		info.unserved_drop = drops_unserved(c);
 		info.mode = (enum mr_mode)c->mode; /* what will be got shows when it is bound */
@@ -432,7 +434,7 @@ static int xsk_open(struct mr_interface *i, const struct mr_config_interface *c,
 
 	if (err)
 		return err;
-	info_of_device(&i->info, &d);
+	info_of_device(&i->info, c, &d);
 	i->state_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (i->state_fd < 0) {
 		err = -errno;

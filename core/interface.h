@@ -44,6 +44,7 @@ struct mr_interface_info {
 	bool exit_drop;   /* on_exit: drop, and the program is pinned */
 	bool unserved_drop;
 	char notice[160]; /* what opening it found and put in order, for the log; "" = nothing */
+	bool locks_out;   /* on_exit: drop will keep everything from addresses this machine has on the device */
 	char beside[160]; /* what others have on the device (core/beside.h); "" = nothing */
 };
 

@@ -53,11 +53,22 @@ static const char *guard_of(const struct mr_config *c, const char *interface)
 	return NULL;
 }
 
+static bool takes_all(const struct mr_config *c, const char *interface)
+{
+	for (uint32_t p = 0; p < c->pipeline_cnt; p++)
+		for (uint32_t i = 0; i < c->pipelines[p].from.cnt; i++)
+			if (c->pipelines[p].match_kind == MR_MATCH_ALL &&
+				!strcmp(c->pipelines[p].from.items[i], interface))
+				return true;
+	return false;
+}
+
 /* What happens without us, where the file leaves it open.  A file or a shared device is not ours to close. */
 static int decide_exit(struct mr_config *c, struct mr_error *e)
 {
 	for (uint32_t n = 0; n < c->interface_cnt; n++) {
 		struct mr_config_interface *i = &c->interfaces[n];
+		i->takes_all = takes_all(c, i->name);
 		if (i->on_exit == MR_EXIT_AUTO) {
 			bool closes = i->device && i->attach != MR_ATTACH_SHARED;
 			i->on_exit_why = closes ? guard_of(c, i->name) : NULL;

@@ -4,8 +4,8 @@
 
     client c0 10.1.0.2 ── lan [ r: millrace, and a router for what it leaves alone ] wan ── 10.2.0.2 s0 server
 
-The far side counts: datagrams to port 9 (the filter drops them), to port 7 (it lets them cross), echo requests (no pipeline wants
-them, the kernel routes them).  Where the program were missing for a moment, the kernel would route the first two as well: that it
+The far side counts datagrams to port 9 (the filter drops them) and to port 7 (it lets them cross), and answers echo requests (no
+pipeline wants them, the kernel routes them).  Where the program were missing for a moment, the kernel would route the first two as well: that it
 does is shown with on_exit: pass.
 """
 import json
@@ -23,14 +23,10 @@ CLIENT_MAC, SERVER_MAC = "02:00:00:00:01:02", "02:00:00:00:02:02"
 
 COUNT = """
 table inet leave {
-	counter filtered { }
-	counter allowed { }
-	counter echo { }
 	chain in {
 		type filter hook prerouting priority -300;
-		udp dport 9 counter name filtered drop
-		udp dport 7 counter name allowed drop
-		icmp type echo-request counter name echo
+		udp dport 9 counter drop comment "filtered"
+		udp dport 7 counter drop comment "allowed"
 	}
 }
 """
@@ -77,8 +73,9 @@ def wire(bed):
 
 
 def counted(bed, name):
-    found = json.loads(bed.run("s", ["nft", "-j", "list", "counter", "inet", "leave", name]))
-    return next(o["counter"]["packets"] for o in found["nftables"] if "counter" in o)
+    found = json.loads(bed.run("s", ["nft", "-j", "list", "table", "inet", "leave"]))
+    rule = next(o["rule"] for o in found["nftables"] if o.get("rule", {}).get("comment") == name)
+    return next(x["counter"]["packets"] for x in rule["expr"] if "counter" in x)
 
 
 def xdp_on(bed, dev, space="r"):
@@ -324,6 +321,27 @@ def of_others(tap, bed, path):
         bed.run("r", "tc qdisc del dev lan clsact", check=False)
 
 
+def named(tap, bed, path):
+    """A name with a dot, which the BPF file system does not take."""
+    instance = bed.name("r") + ".dot"
+    with bed.millrace("r", path["one"], instance=instance) as m:
+        m.stop(signal.SIGKILL)
+        tap.same(len(pins(instance.replace(".", "%2E"))), 1, "an instance with a dot in its name")
+        code, out, err = cleanup(bed, instance)
+        tap.ok(code == 0 and " on lan" in out and not os.path.exists("/sys/fs/bpf/millrace/" + instance.replace(".", "%2E")), "and its cleanup", (code, out, err))
+
+
+def warned(tap, bed):
+    """Who would lock himself out is told."""
+    everything = config().replace("match: [ { dst: 10.2.0.0/24, proto: udp } ]", "match: all")
+    said = [bed.run("r", [w.find_millrace(), "check", bed.file("all.yaml", text)]) for text in (everything, config(), everything.replace("device: lan", "device: lan, on_exit: pass"))]
+    tap.same(["SSH" in s for s in said], [True, False, False], "check warns when this machine would not be reached any more")
+    bed.run("r", "ip addr flush dev lan scope global")
+    tap.ok("SSH" not in bed.run("r", [w.find_millrace(), "check", bed.file("all.yaml", everything)]), "but not where it has no address")
+    bed.run("r", "ip addr add 10.1.0.1/24 dev lan")
+    bed.run("r", "ip neigh replace %s lladdr %s dev lan nud permanent" % (CLIENT, CLIENT_MAC))
+
+
 def device_gone(tap, bed, path):
     """The device of a pinned program goes while nobody runs; another namespace has the same name of an instance."""
     instance = bed.name("r")
@@ -379,6 +397,8 @@ def test(tap, bed):
     gone_is_open(tap, bed)
     policy_changes(tap, bed, path)
     of_others(tap, bed, path)
+    named(tap, bed, path)
+    warned(tap, bed)
     device_gone(tap, bed, path)
     unserved(tap, bed)
 
