@@ -245,7 +245,8 @@ def settle(bed, m, timeout_s=30):
         d = show(bed, m)
         t = d["totals"]
         now = json.dumps([t, d["frames"], [[i.get("steer"), i["tx_packets"], i["rx_packets"]] for i in d["interfaces"]]])
-        if (now == last and not wrong_sums(d)) or time.monotonic() > end:
+        waiting = sum(x["fragments_held_packets"] for x in d.get("workers", []))  # for a first one; then received by nobody yet
+        if (now == last and not waiting and not wrong_sums(d)) or time.monotonic() > end:
             return d
         last = now
         time.sleep(0.15)
