@@ -5,11 +5,16 @@
  *     IPv4   24 bits at once ─► the value, or a block of 256 for the last 8
  *     IPv6   24 bits at once ─► value or block ─► 8 more bits ─► value or block ─► ... at most 13 blocks
  *
+ * A block with few prefixes is one cache line (core/fib_table.h); prefixes of at most 8 bits, a default route among them, lie in a table
+ * of 256 of their own, so that no update changes more than 32768 entries and nothing has to be filled for a default route.
+ *
  * One writer (control) changes entries with single stores; readers (workers) take no lock and see the old or the new value, never
  * a third.  A block that is no longer needed is used again only after an epoch (core/epoch.h), so a reader must be online there
  * while it looks up.  Which prefix covers what is known from a table of prefixes only the writer has.
  *
- * Memory: the two first levels are 64 MiB of address space each, and cost pages only where prefixes are.
+ * Memory: the two first levels are 64 MiB of address space each, and cost huge pages (2 MiB: a /7) only where prefixes of 9 bits and more
+ * are; blocks 64 or 1088 bytes, the writer's table at most 21 bytes a prefix of IPv4 and 53 of IPv6.  4 GiB of address space are reserved
+ * for blocks.
  */
 #ifndef MR_CORE_FIB_H
 #define MR_CORE_FIB_H
@@ -45,7 +50,7 @@ int mr_fib_unset(struct mr_fib *f, unsigned family, const void *addr_be, unsigne
 uint32_t mr_fib_exact(const struct mr_fib *f, unsigned family, const void *addr_be, unsigned bits);
 /* Value and length of the longest prefix over an address; 0 = none.  Threads: control (it also tells the prefix; workers use the below). */
 uint32_t mr_fib_match(const struct mr_fib *f, unsigned family, const void *addr_be, unsigned *bits);
-/* Every prefix under (and with) the one given, in any order; stops when fn returns non-zero and returns that.  Threads: control; fn changes
+/* Every prefix under (and with) the one given, in any order; reads the whole table of the family (some ms with a million); stops when fn returns non-zero and returns that.  Threads: control; fn changes
  * nothing. */
 typedef int (*mr_fib_fn)(void *ctx, const uint8_t *addr_be, unsigned bits, uint32_t value);
 int mr_fib_each(const struct mr_fib *f, unsigned family, const void *addr_be, unsigned bits, mr_fib_fn fn, void *ctx);

@@ -30,7 +30,7 @@ static inline unsigned mr_fib_run_of(const uint8_t *last, unsigned key)
 #ifdef MR_FIB_WIDE
 	return (unsigned)__builtin_ctz(
 		_mm_cmpge_epu8_mask(_mm_load_si128((const __m128i *)last), _mm_set1_epi8((char)key)));
-#elif defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+#elif defined(__SSE2__) && !defined(MR_FIB_PLAIN)
 	__m128i ends = _mm_load_si128((const __m128i *)last), k = _mm_set1_epi8((char)key);
 	__m128i not_before = _mm_cmpeq_epi8(_mm_max_epu8(ends, k), ends);
 

@@ -5,8 +5,7 @@
  */
 #include "core/fib_table.h"
 
-/* What intrinsics load no sanitizer sees: with those the other one is tested. */
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && !defined(MR_FIB_PLAIN)
 #include <immintrin.h>
 #ifdef __clang__
 #pragma clang attribute push( \
