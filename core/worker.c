@@ -119,6 +119,8 @@ static __attribute__((noinline)) void refused(struct mr_worker *w, const struct 
 	const struct mr_parsed *p, uint8_t ingress, const struct mr_found *how, const struct mr_nexthop *nh,
 	unsigned reason)
 {
+	if (reason == MR_REASON_TOO_BIG && !(how->st->flags & MR_FLOW_NO_TTL) && p->ttl <= 1)
+		reason = MR_REASON_TTL; /* a router looks at that first */
 	if (reason == MR_REASON_TOO_BIG && nh->kind == MR_NH_ROUTED &&
 		(p->flags & (MR_PKT_IP4 | MR_PKT_DF)) == MR_PKT_IP4)
 		mr_split_send(w, f, data, p, ingress, how, nh);
