@@ -67,9 +67,10 @@ const struct mr_cli_verb mr_cli_verbs[] = {
 		NULL, 1, 1, mr_verb_run },
 	{ "check", "FILE [--diff]", "validate FILE and show what would be done, touching nothing", NULL, check_options,
 		1, 1, mr_verb_check },
-	{ "show", "[interfaces | pipelines | stages | flows | drops | frames | workers | config]",
+	{ "show", "[interfaces | pipelines | stages | flows | drops | routes [PREFIX] | neighbours | frames | "
+		"workers | config]",
 		"what a running instance does and counts",
-		"Without a word: a summary.  Counters never go back while the instance runs.", show_options, 0, 1,
+		"Without a word: a summary.  Counters never go back while the instance runs.", show_options, 0, 2,
 		mr_verb_show },
 	{ "top", "", "a refreshing table of rates: received, forwarded, to the kernel, dropped and why",
 		"Plain lines when stdout is no terminal; with --json one object a line.", top_options, 0, 0,

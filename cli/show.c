@@ -6,8 +6,8 @@
 
 #define TIMEOUT_MS 20000 /* a walk over millions of flows takes a while */
 
-static const char *const topics[] = { "interfaces", "pipelines", "stages", "flows", "drops", "frames", "workers",
-	"config" };
+static const char *const topics[] = { "interfaces", "pipelines", "stages", "flows", "drops", "routes", "neighbours",
+	"frames", "workers", "config" };
 
 static int check_topic(const char *what, struct mr_error *e)
 {
@@ -20,8 +20,8 @@ static int check_topic(const char *what, struct mr_error *e)
 	if (best)
 		return mr_error_set(e, -EINVAL, "there is no '%s' to show; did you mean '%s'?", what, best);
 	return mr_error_set(e, -EINVAL,
-		"there is no '%s' to show; there are interfaces, pipelines, stages, flows, drops, frames, workers and "
-		"config",
+		"there is no '%s' to show; there are interfaces, pipelines, stages, flows, drops, routes, neighbours, "
+		"frames, workers and config",
 		what);
 }
 
@@ -31,6 +31,8 @@ static int check_options(const struct mr_cli *c, const char *what, struct mr_err
 	for (unsigned i = 0; c->verb->options[i].name; i++) {
 		const char *name = c->verb->options[i].name;
 		const char *of = strcmp(name, "all") ? "flows" : "drops";
+		if (c->value[i] && what && !strcmp(what, "routes") && !strcmp(name, "limit"))
+			continue;
 		if (c->value[i] && (!what || strcmp(what, of)))
 			return mr_error_set(e, -EINVAL, "--%s belongs to: millrace show %s", name, of);
 	}
@@ -47,6 +49,8 @@ static int fill_request(const struct mr_cli *c, json_t *request, struct mr_error
 			return err;
 		json_object_set_new(request, "limit", json_integer((json_int_t)limit));
 	}
+	if (c->arg_cnt > 1)
+		json_object_set_new(request, "prefix", json_string(c->arg[1]));
 	if (mr_args_value(c, "all"))
 		json_object_set_new(request, "all", json_true());
 	return mr_ask_filters(c, request, e);
@@ -59,6 +63,10 @@ int mr_verb_show(const struct mr_cli *c)
 	json_t *answer = NULL;
 	if ((what && check_topic(what, &e)) || check_options(c, what, &e))
 		return mr_ask_fail(MR_EXIT_MISUSE, &e);
+	if (c->arg_cnt > 1 && strcmp(what, "routes") != 0) {
+		mr_error_set(&e, -EINVAL, "show %s takes no second word; routes takes an address or a prefix", what);
+		return mr_ask_fail(MR_EXIT_MISUSE, &e);
+	}
 	json_t *request = mr_ask_request("show", what);
 	if (fill_request(c, request, &e)) {
 		json_decref(request);

@@ -278,6 +278,50 @@ static void show_frames(const json_t *o, FILE *out)
 		(long long)mr_ask_int(o, "held_cnt"));
 }
 
+static void show_routes(const json_t *data, FILE *out)
+{
+	char buf[MR_NUMBER_BYTES];
+	size_t i;
+	json_t *o;
+	const json_t *u = json_object_get(data, "usage");
+	if (!json_is_true(json_object_get(data, "mirrored"))) {
+		fprintf(out, "no pipeline routes: the kernel's tables are not mirrored\n");
+		return;
+	}
+	json_array_foreach(json_object_get(data, "routes"), i, o) fprintf(out, "%s\n", mr_ask_text(o, "route"));
+	if (mr_ask_int(data, "shown_cnt") >= mr_ask_int(data, "limit_cnt"))
+		fprintf(out, "... no more than %lld are shown (--limit)\n", (long long)mr_ask_int(data, "limit_cnt"));
+	fprintf(out, "%lld IPv4 and %lld IPv6 routes mirrored by %lld paths, %s%s; %lld resyncs\n",
+		(long long)mr_ask_int(u, "routes4_cnt"), (long long)mr_ask_int(u, "routes6_cnt"),
+		(long long)mr_ask_int(u, "paths_cnt"), mr_number_bytes(mr_ask_int(u, "memory_bytes"), buf),
+		json_is_true(json_object_get(u, "synced")) ? "" : ", being read",
+		(long long)mr_ask_int(u, "resyncs_cnt"));
+	json_array_foreach(json_object_get(data, "unmirrored"), i, o)
+		fprintf(out, "not mirrored: %s\n", mr_ask_text(o, "sentence"));
+}
+
+static void show_neighbours(const json_t *list, FILE *out)
+{
+	struct mr_table t;
+	size_t i;
+	json_t *o;
+	mr_table_begin(
+		&t, "interface", "address", "mac", "state", ">vlan", ">mtu", ">used ms ago", ">asked", ">failed", NULL);
+	json_array_foreach(list, i, o)
+	{
+		mr_table_add(&t, "%s", mr_ask_text(o, "interface"));
+		mr_table_add(&t, "%s", mr_ask_text(o, "address"));
+		mr_table_add(&t, "%s", mr_ask_text(o, "mac"));
+		mr_table_add(&t, "%s", mr_ask_text(o, "state"));
+		mr_table_add(&t, "%lld", (long long)mr_ask_int(o, "vlan"));
+		mr_table_add(&t, "%lld", (long long)mr_ask_int(o, "mtu_bytes"));
+		mr_table_add(&t, "%lld", (long long)mr_ask_int(o, "used_ms_ago"));
+		add_count(&t, o, "asked_cnt");
+		add_count(&t, o, "failed_cnt");
+	}
+	mr_table_write(&t, out);
+}
+
 static void show_workers(const json_t *list, FILE *out)
 {
 	struct mr_table t;
@@ -427,6 +471,10 @@ void mr_text_show(const char *what, const json_t *answer, FILE *out)
 		show_drops(part, out);
 	} else if (!strcmp(what, "frames")) {
 		show_frames(part, out);
+	} else if (!strcmp(what, "routes")) {
+		show_routes(data, out);
+	} else if (!strcmp(what, "neighbours")) {
+		show_neighbours(part, out);
 	} else if (!strcmp(what, "workers")) {
 		show_workers(part, out);
 	} else {

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* check.c - what `millrace check` does: everything up to touching the system, then tells the plan. */
 #include "core/reload.h"
+#include "core/route.h"
 #include "core/show_part.h"
 
 #include <errno.h>
 #include <jansson.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,6 +156,35 @@ static void warn_of_zones(struct check *k)
 	}
 }
 
+static void add_unmirrored(void *ctx, const char *affects, const char *sentence)
+{
+	warn(ctx, "routing (%s): %s", affects, sentence);
+}
+
+/* What of the kernel's routing is not followed, when the file routes: the mirror is opened for a moment, and asks the kernel for nothing
+ * but its tables. */
+static void warn_of_routing(struct check *k)
+{
+	struct mr_routes_options opt = { 0 };
+	struct mr_routes *r;
+	struct mr_error e = { "" };
+	bool routes = false;
+	for (uint32_t i = 0; i < k->config->pipeline_cnt; i++)
+		routes |= k->config->pipelines[i].to_kind == MR_TO_ROUTE;
+	if (!routes || mr_routes_create(&opt, &r, &e))
+		return;
+	for (uint32_t i = 0; i < k->config->interface_cnt && i < MR_MAX_INTERFACES; i++) {
+		const char *device = k->config->interfaces[i].device;
+		if (device)
+			mr_routes_interface(r, i + 1, if_nametoindex(device));
+	}
+	if (mr_routes_open(r, &e))
+		warn(k, "routing: %s", e.text);
+	else
+		mr_routes_unmirrored(r, add_unmirrored, k);
+	mr_routes_destroy(r);
+}
+
 static json_t *names_json(const struct mr_string_list *l)
 {
 	json_t *a = json_array();
@@ -299,6 +330,7 @@ int mr_runtime_check(const char *path, bool json, FILE *out, struct mr_error *e)
 		json_t *data = json_pack("{s:o, s:o, s:o, s:o}", "interfaces", interfaces_json(k), "pipelines",
 			pipelines_json(k), "worker_cores", workers_json(k), "memory", memory_json(k));
 		warn_of_zones(k);
+		warn_of_routing(k);
 		json_object_set(data, "warnings", k->warnings);
 		if (json) {
 			json_t *envelope = json_pack("{s:s, s:o, s:i, s:o}", "schema", "millrace/check/1", "file",

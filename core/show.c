@@ -162,6 +162,11 @@ static json_t *answer_show(struct mr_runtime *rt, const json_t *request, struct 
 			return NULL;
 		return envelope(rt, "show-flows", mr_show_flows(rt, request, e));
 	}
+	if (what && !strcmp(what, "routes")) {
+		if (check_keys(request, "verb what prefix limit", e))
+			return NULL;
+		return envelope(rt, "show-routes", mr_show_routes(rt, request, e));
+	}
 	if (what && !strcmp(what, "drops")) {
 		json_t *all = json_object_get(request, "all");
 		if (check_keys(request, "verb what all", e))
@@ -188,11 +193,13 @@ static json_t *answer_show(struct mr_runtime *rt, const json_t *request, struct 
 		return envelope(rt, "show-frames", with_time("frames", mr_show_frames(rt)));
 	if (!strcmp(what, "workers"))
 		return envelope(rt, "show-workers", with_time("workers", mr_show_workers(rt)));
+	if (!strcmp(what, "neighbours"))
+		return envelope(rt, "show-neighbours", mr_show_neighbours(rt));
 	if (!strcmp(what, "config"))
 		return envelope(rt, "show-config", mr_show_config(rt));
 	mr_error_set(e, -EINVAL,
-		"there is no '%s' to show; there are interfaces, pipelines, stages, flows, drops, frames, workers and "
-		"config",
+		"there is no '%s' to show; there are interfaces, pipelines, stages, flows, drops, routes, neighbours, "
+		"frames, workers and config",
 		what);
 	return NULL;
 }
