@@ -7,6 +7,9 @@
 #include "core/fib_table.h"
 #include <errno.h>
 #include <sys/mman.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define LINE_UNITS 1u
 #define FULL_UNITS ((uint32_t)(sizeof(struct mr_fib_full) / MR_FIB_UNIT_BYTES))
@@ -119,6 +122,24 @@ void mr_fib_block_retire(struct mr_fib *f, uint32_t block, uint64_t stamp)
 
 /* ---- what they hold ------------------------------------------------------------------------------------------ */
 
+/* Which of 64 entries differ from the next; the very last ends its run. */
+static uint64_t run_ends(const uint32_t *e, bool at_end)
+{
+	uint64_t ends = at_end ? 1ull << 63 : 0;
+	unsigned i = 0;
+
+#ifdef __SSE2__
+	for (; i < 60; i += 4) {
+		__m128i same = _mm_cmpeq_epi32(
+			_mm_loadu_si128((const __m128i *)(e + i)), _mm_loadu_si128((const __m128i *)(e + i + 1)));
+		ends |= (uint64_t)(~_mm_movemask_ps(_mm_castsi128_ps(same)) & 15) << i;
+	}
+#endif
+	for (; i < (at_end ? 63 : 64); i++)
+		ends |= (uint64_t)(e[i] != e[i + 1]) << i;
+	return ends;
+}
+
 /* How many runs of equal entries; a line with them where they fit. */
 static unsigned runs_of(const uint32_t *image, struct mr_fib_line *line)
 {
@@ -126,11 +147,7 @@ static unsigned runs_of(const uint32_t *image, struct mr_fib_line *line)
 
 	memset(line->last, 255, sizeof(line->last));
 	for (unsigned word = 0; word < 4; word++) {
-		uint64_t ends = 0;
-		for (unsigned i = 0; i < 64; i++) {
-			unsigned key = word * 64 + i;
-			ends |= (uint64_t)(key == 255 || image[key] != image[key + 1]) << i;
-		}
+		uint64_t ends = run_ends(image + word * 64, word == 3);
 		for (; ends; ends &= ends - 1, cnt++) {
 			unsigned key = word * 64 + (unsigned)__builtin_ctzll(ends);
 			if (cnt >= MR_FIB_RUNS)
