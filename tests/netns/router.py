@@ -96,6 +96,8 @@ class Net:
             options["prepare"](self)
         if half != "kernel":
             self.m = bed.millrace("r", bed.file("route.yaml", options.get("config") or config()))
+        self.neighbours_known()
+        if self.m:
             w.wait_for(lambda: self.offered() == self.offered())
             self.offered_before = self.offered()
         self.forwarded_before = self.kernel_forwarded()
@@ -152,6 +154,28 @@ class Net:
     def fate(self, make, dev="c0", want=None, frame=None):
         """What becomes of one packet; see fates()."""
         return self.fates([("it", make, want, frame)], dev, tell=False)["it"]
+
+    def eventually(self, make, want, timeout_s=15):
+        """The fate of packets until it is `want`, or at last."""
+        end = time.monotonic() + timeout_s
+        while True:
+            got = self.fate(make, want=want)
+            if got == want or time.monotonic() > end:
+                return got
+            time.sleep(0.2)
+
+    def changed(self, asks):
+        """fates() after something was changed in r: a change is in force within milliseconds, not at once.  What is answered as before is
+        asked again, for as long as a machine may be busy with other things."""
+        found, end = {}, time.monotonic() + 10
+        left = [tuple(a) for a in asks]
+        while left:
+            found.update(self.fates(left, tell=False))
+            left = [a for a in left if found[a[0]] != a[2] and time.monotonic() < end]
+            if left:
+                time.sleep(0.1)
+        for a in asks:
+            self.tell(a[0], found[a[0]], a[2])
 
     def fates(self, asks, dev="c0", tell=True):
         """What becomes of packets sent by a host: 'to s', an error in words, or 'silence', each told under its question.
@@ -210,6 +234,20 @@ class Net:
         out = self.run(space, ["ping", "-n", "-i", "0.03", "-W", "5", *words], check=False, timeout_s=60)
         m = re.search(r"(\d+) packets transmitted, (\d+) received", out)
         return (int(m.group(1)), int(m.group(2))) if m else out
+
+    def counted(self, *reasons):
+        """Millrace has dropped for these reasons, by name."""
+        if self.m:
+            def missing():
+                d = w.drops(w.show(self.bed, self.m))
+                return [r for r in reasons if not d.get(r)]
+            w.wait_for(lambda: not missing(), 3)
+            self.tap.same(missing(), [], "%s: drops are counted: %s" % (self.half, ", ".join(reasons)))
+
+    def neighbours_known(self):
+        """The router knows its hosts."""
+        for address in (C4, S4, T4, C6, S6, T6):
+            self.ping("r", "-c", 1, address)
 
     def neighbours_forgotten(self, space="r"):
         self.run(space, "ip neigh flush all", check=False)
@@ -302,13 +340,13 @@ def one_half(tap, bed, half, scenarios, options):
     """All scenarios in one half; returns the answers."""
     net = Net(tap, bed, half, options)
     for s in scenarios:
-        began = time.monotonic()
+        began, forwarded = time.monotonic(), net.kernel_forwarded()
         try:
             s(net)
         except (Failed, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as e:
             tap.ok(False, "%s: %s goes to its end" % (half, s.__name__), "".join(traceback.format_exception(e)))
         if os.environ.get("MR_TIMES"):
-            print("# %s: %s took %.1f s" % (half, s.__name__, time.monotonic() - began), flush=True)
+            print("# %s: %s took %.1f s, the kernel forwarded %d" % (half, s.__name__, time.monotonic() - began, net.kernel_forwarded() - forwarded), flush=True)
         if net.m and net.m.child.poll() is not None:
             raise Failed("millrace ended with %d during %s:\n%s" % (net.m.child.returncode, s.__name__, net.m.text()[-3000:]))
     grown = net.finish()

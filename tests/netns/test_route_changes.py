@@ -85,20 +85,20 @@ def route_moves(net):
         # nothing covers it for a while: errors, and it goes on afterwards
         net.run("r", ipr + ["del", prefix])
         words = "error %s from %s to c" % ("3/0" if family == 4 else "1/0", (rt.R4 if family == 4 else rt.R6)["lan"])
-        net.fates([("no route any more, IPv%d" % family, rt.datagram(src, dst), words)])
+        net.changed([("no route any more, IPv%d" % family, rt.datagram(src, dst), words)])
         net.run("r", ipr + ["add", "unreachable", prefix])
         words = "error %s from %s to c" % ("3/1" if family == 4 else "1/0", (rt.R4 if family == 4 else rt.R6)["lan"])
-        net.fates([("an unreachable one, IPv%d" % family, rt.datagram(src, dst), words)])
+        net.changed([("an unreachable one, IPv%d" % family, rt.datagram(src, dst), words)])
         net.run("r", ipr + ["del", "unreachable", prefix])
         net.run("r", ipr + ["add", prefix, "via", s])
-        net.fates([("and a good one again, IPv%d" % family, rt.datagram(src, dst), "to s")])
+        net.changed([("and a good one again, IPv%d" % family, rt.datagram(src, dst), "to s")])
         # a default route behind all
         net.run("r", ipr + ["add", "default", "via", t])
         far = "198.51.100.7" if family == 4 else "2001:db8::7"
-        net.fates([("a default route, IPv%d" % family, rt.datagram(src, far), "to t")])
+        net.changed([("a default route, IPv%d" % family, rt.datagram(src, far), "to t")])
         net.run("r", ipr + ["del", "default"])
         words = "error %s from %s to c" % ("3/0" if family == 4 else "1/0", (rt.R4 if family == 4 else rt.R6)["lan"])
-        net.fates([("and none, IPv%d" % family, rt.datagram(src, far), words)])
+        net.changed([("and none, IPv%d" % family, rt.datagram(src, far), words)])
 
 
 def addresses(net):
@@ -106,11 +106,11 @@ def addresses(net):
     for family, near, there in ((4, rt.C4, "10.99.0.9"), (6, rt.C6, "fd00:99::9")):
         one = there + ("/32" if family == 4 else "/128")
         net.run("s", "ip addr add %s dev lo" % one)
-        net.fates([("a ping to s, IPv%d" % family, rt.ping_packet(near, there), "to s")])
+        net.changed([("a ping to s, IPv%d" % family, rt.ping_packet(near, there), "to s")])
         net.run("r", "ip addr add %s dev lo" % one)
-        net.tell("the address is the box's now, IPv%d" % family, net.fate(rt.ping_packet(near, there), want="to c"), "to c")
+        net.changed([("the address is the box's now, IPv%d" % family, rt.ping_packet(near, there), "to c")])
         net.run("r", "ip addr del %s dev lo" % one)
-        net.fates([("and no longer, IPv%d" % family, rt.ping_packet(near, there), "to s")])
+        net.changed([("and no longer, IPv%d" % family, rt.ping_packet(near, there), "to s")])
         net.run("s", "ip addr del %s dev lo" % one)
 
 
@@ -120,9 +120,9 @@ def link_goes(net):
     for family, (src, dst, prefix, s, t) in ANY.items():
         ipr = ["ip", "-%d" % family, "route"]
         net.run("r", ipr + ["add", prefix, "via", t, "metric", 2000])
-        net.fates([("before the link goes, IPv%d" % family, rt.datagram(src, dst), "to s")])
+        net.changed([("before the link goes, IPv%d" % family, rt.datagram(src, dst), "to s")])
         net.run("r", "ip link set wan down")
-        net.fates([("while it is down, IPv%d" % family, rt.datagram(src, dst), "to t")])
+        net.changed([("while it is down, IPv%d" % family, rt.datagram(src, dst), "to t")])
         net.run("r", "ip link set wan up")
         w.wait_for(lambda: "LOWER_UP" in net.run("r", "ip link show wan"))
 
@@ -130,7 +130,7 @@ def link_goes(net):
             net.run("r", ipr + ["replace", prefix, "via", s], check=False)
             return s in net.run("r", ipr + ["show", prefix])
         w.wait_for(added)
-        net.fates([("and when it is up again, IPv%d" % family, rt.datagram(src, dst), "to s")])
+        net.changed([("and when it is up again, IPv%d" % family, rt.datagram(src, dst), "to s")])
         net.run("r", ipr + ["del", prefix, "metric", 2000])
         for prefix6, via in (("10.99.0.0/24", rt.S4), ("fd00:99::/64", rt.S6)):
             net.run("r", ["ip", "-6" if ":" in via else "-4", "route", "replace", prefix6, "via", via], check=False)
@@ -164,6 +164,11 @@ def spread(net, family, flows=240, each=3):
     return [paths.get(n) for n in range(flows)], sum(counts.values()) == flows * each
 
 
+def settled(net, family, want):
+    """The same as soon as the flows take the paths they should: a change is in force for all flows within milliseconds, not at once."""
+    return w.wait_for(lambda: [x for x in [spread(net, family)] if x[1] and set(x[0]) == set(want)], 10) or [spread(net, family)]
+
+
 def multipath(net):
     net.bed.sysctl("r", "net/ipv4/fib_multipath_hash_policy", 1)
     net.bed.sysctl("r", "net/ipv6/fib_multipath_hash_policy", 1)
@@ -178,7 +183,7 @@ def multipath(net):
             net.run("r", ipr + ["replace", prefix] + [x for g in via for x in ("nexthop", "via", g)])
 
         members(s, t)
-        before, all_came = spread(net, family)
+        before, all_came = settled(net, family, (rt.MACS["s0"], rt.MACS["t0"]))[0]
         net.tell("two paths, all packets come" + v, all_came, True)
         net.tell("both are used, each flow by one" + v, sorted(set(before), key=str), sorted([rt.MACS["s0"], rt.MACS["t0"]]))
         share = before.count(rt.MACS["s0"]) / len(before)
@@ -187,10 +192,10 @@ def multipath(net):
         net.tell("the same flows take the same path again" + v, again == before, True)
         # four paths, one goes: the flows of the others stay
         members(s, t, *EXTRA[family])
-        four, all_came = spread(net, family)
+        four, all_came = settled(net, family, (rt.MACS["s0"], rt.MACS["t0"], *EXTRA_MAC))[0]
         net.tell("four paths" + v, (all_came, sorted(set(four), key=str)), (True, sorted([rt.MACS["s0"], rt.MACS["t0"], *EXTRA_MAC])))
         members(s, t, EXTRA[family][1])
-        three, all_came = spread(net, family)
+        three, all_came = settled(net, family, (rt.MACS["s0"], rt.MACS["t0"], EXTRA_MAC[1]))[0]
         net.tell("one is taken out: nothing goes there" + v, (all_came, sorted(set(three), key=str)),
                  (True, sorted([rt.MACS["s0"], rt.MACS["t0"], EXTRA_MAC[1]])))
         strayed = [n for n in range(len(four)) if four[n] != EXTRA_MAC[0] and three[n] != four[n]]
@@ -199,24 +204,22 @@ def multipath(net):
             net.tap.same(strayed, [], "millrace: the flows of the others stayed" + v)
         # weights
         net.run("r", ipr + ["replace", prefix, "nexthop", "via", s, "weight", 3, "nexthop", "via", t, "weight", 1])
-        heavy, all_came = spread(net, family)
+        heavy, all_came = settled(net, family, (rt.MACS["s0"], rt.MACS["t0"]))[0]
         share = heavy.count(rt.MACS["s0"]) / len(heavy)
         net.tell("three to one" + v, (all_came, 0.6 < share < 0.9), (True, True))
         # the device of a member goes down under flows that live
         members(s, t)
-        before, _ = spread(net, family)
+        settled(net, family, (rt.MACS["s0"], rt.MACS["t0"]))
         net.bed.sysctl("r", "net/ipv6/conf/wan2/keep_addr_on_down", 1)
         net.run("r", "ip link set wan2 down")
-        w.wait_for(lambda: set(spread(net, family)[0]) == {rt.MACS["s0"]})
-        after, all_came = spread(net, family)
+        after, all_came = settled(net, family, (rt.MACS["s0"],))[0]
         net.tell("the device of one goes down: all by the other" + v, (all_came, set(after)), (True, {rt.MACS["s0"]}))
         net.run("r", "ip link set wan2 up")
         w.wait_for(lambda: "LOWER_UP" in net.run("r", "ip link show wan2"))
         w.wait_for(lambda: not net.run("r", ipr + ["replace", prefix, "nexthop", "via", s, "nexthop", "via", t], check=False)
                    and t in net.run("r", ipr + ["show", prefix]))
         net.ping("r", "-c", 1, t)
-        w.wait_for(lambda: set(spread(net, family)[0]) == {rt.MACS["s0"], rt.MACS["t0"]})
-        after, all_came = spread(net, family)
+        after, all_came = settled(net, family, (rt.MACS["s0"], rt.MACS["t0"]))[0]
         net.tell("and up again: by both" + v, (all_came, sorted(set(after), key=str)), (True, sorted([rt.MACS["s0"], rt.MACS["t0"]])))
         net.run("r", ipr + ["replace", prefix, "via", s])
         for p6, via in ((ANY[4][2], rt.S4), (ANY[6][2], rt.S6)):
@@ -232,29 +235,29 @@ def nexthop_objects(net):
         net.ping("r", "-c", 1, t)
         net.run("r", ipr + ["del", prefix])
         net.run("r", ipr + ["add", prefix, "nhid", 3])
-        net.fates([("a route by an object" + v, rt.datagram(src, dst), "to s")])
+        net.changed([("a route by an object" + v, rt.datagram(src, dst), "to s")])
         moved(net, family, lambda: net.run("r", "ip nexthop replace id 3 via %s dev wan2" % t), "its object replaced", "t")
         moved(net, family, lambda: net.run("r", "ip nexthop replace id 3 via %s dev wan" % s), "and back again", "s")
         net.run("r", ipr + ["replace", prefix, "nhid", 10])
         net.bed.sysctl("r", "net/ipv%d/fib_multipath_hash_policy" % family, 1)
-        got, all_came = spread(net, family)
+        got, all_came = settled(net, family, (rt.MACS["s0"], rt.MACS["t0"]))[0]
         net.tell("a group" + v, (all_came, sorted(set(got), key=str)), (True, sorted([rt.MACS["s0"], rt.MACS["t0"]])))
         net.run("r", "ip nexthop replace id 10 group 2")
-        got, all_came = spread(net, family)
+        got, all_came = settled(net, family, (rt.MACS["t0"],))[0]
         net.tell("the group without the first" + v, (all_came, set(got)), (True, {rt.MACS["t0"]}))
         net.run("r", "ip nexthop replace id 10 group 1/2")
-        got, all_came = spread(net, family)
+        got, all_came = settled(net, family, (rt.MACS["s0"], rt.MACS["t0"]))[0]
         net.tell("and with both" + v, (all_came, sorted(set(got), key=str)), (True, sorted([rt.MACS["s0"], rt.MACS["t0"]])))
         net.run("r", "ip nexthop del id 2")
-        got, all_came = spread(net, family)
+        got, all_came = settled(net, family, (rt.MACS["s0"],))[0]
         net.tell("an object deleted leaves the group" + v, (all_came, set(got)), (True, {rt.MACS["s0"]}))
         net.run("r", ipr + ["replace", prefix, "nhid", 4])
-        net.fates([("a blackhole object" + v, rt.datagram(src, dst), "silence")])
+        net.changed([("a blackhole object" + v, rt.datagram(src, dst), "silence")])
         net.run("r", "ip nexthop flush")
         words = "error %s from %s to c" % ("3/0" if family == 4 else "1/0", (rt.R4 if family == 4 else rt.R6)["lan"])
-        net.fates([("all objects gone, and the route with them" + v, rt.datagram(src, dst), words)])
+        net.changed([("all objects gone, and the route with them" + v, rt.datagram(src, dst), words)])
         net.run("r", ipr + ["add", prefix, "via", s])
-        net.fates([("a plain route again" + v, rt.datagram(src, dst), "to s")])
+        net.changed([("a plain route again" + v, rt.datagram(src, dst), "to s")])
 
 
 # ---- what is the kernel's
@@ -274,18 +277,18 @@ def rules(net):
         ip, v = "ip -%d " % family, ", IPv%d" % family
         one = src + ("/32" if family == 4 else "/128")
         net.run("r", ip + "route add table 100 %s via %s" % (prefix, t))
-        net.fates([("without the rule" + v, rt.datagram(src, dst), "to s")])
+        net.changed([("without the rule" + v, rt.datagram(src, dst), "to s")])
         for rule in ("from %s table 100" % one, "iif lan to %s table 100" % prefix, "ipproto udp table 100"):
             net.run("r", ip + "rule add priority 1000 " + rule)
             if net.m:
                 w.wait_for(lambda: "1000" in str(w.show(net.bed, net.m, "routes")), 5)
-            net.fates([("rule %s" % rule + v, rt.datagram(src, dst), "to t"),
+            net.changed([("rule %s" % rule + v, rt.datagram(src, dst), "to t"),
                        ("rule %s, another flow" % rule + v, rt.datagram(src, dst), "to t")])
             named(net, "1000")
             net.run("r", ip + "rule del priority 1000")
             if net.m:
                 w.wait_for(lambda: "1000" not in str(w.show(net.bed, net.m, "routes")), 5)
-            net.fates([("without %s again" % rule + v, rt.datagram(src, dst), "to s")])
+            net.changed([("without %s again" % rule + v, rt.datagram(src, dst), "to s")])
         net.run("r", ip + "route flush table 100")
 
 

@@ -24,15 +24,16 @@ def nowhere(net):
             want = error_words(code, family) if code else "silence"
             asks += [("%s route, UDP" % kind + v, rt.datagram(src, to % n, b"data"), want),
                      ("%s route, ping" % kind + v, rt.ping_packet(src, to % n), want)]
-        net.fates(asks)
+        net.changed(asks)
+        net.counted("no-route", "route-blackhole", "route-unreachable", "route-prohibit")
         # a longer prefix inside, and the same prefix again with another kind
         net.run("r", ipv + ["add", (to % 0) + one, "via", via])
-        net.tell("a host route inside a blackhole" + v, net.fate(rt.datagram(src, to % 0), want="to s"), "to s")
+        net.changed([("a host route inside a blackhole" + v, rt.datagram(src, to % 0), "to s")])
         net.run("r", ipv + ["del", (to % 0) + one, "via", via])
-        net.tell("and without it" + v, net.fate(rt.datagram(src, to % 0), want="silence"), "silence")
+        net.changed([("and without it" + v, rt.datagram(src, to % 0), "silence")])
         net.run("r", ipv + ["add", nul % 1, "via", via, "metric", 5])
         want = error_words("3/1", 4) if family == 4 else "to s"  # without a metric: 0 of IPv4, 1024 of IPv6
-        net.tell("another metric beside unreachable" + v, net.fate(rt.datagram(src, to % 1), want=want), want)
+        net.changed([("another metric beside unreachable" + v, rt.datagram(src, to % 1), want)])
         for n in (0, 1, 1, 2, 3):
             net.run("r", ipv + ["del", nul % n], check=False)
 
@@ -81,6 +82,7 @@ def ttl(net):
             ("TTL 1, to a group" + v, rt.datagram(src, group, ttl=1), "silence", to_a_group(family, mac)),
             ("TTL 1, in a broadcast frame" + v, rt.datagram(src, dst, ttl=1), "silence", to_a_group(family, "ff:ff:ff:ff:ff:ff")),
         ])
+        net.counted("ttl")
         for size in (0, 100, 1200):
             net.tell("the error to %d bytes, IPv%d" % (size, family), anatomy(net, rt.ip(src, dst, w.UDP, w.udp(src, dst, 31000 + size, 9, bytes(size)), ttl=1)))
 
@@ -126,9 +128,12 @@ def sources(net):
         ("a packet in a broadcast frame", rt.datagram(rt.C4, rt.S4), "silence", to_a_group(4, "ff:ff:ff:ff:ff:ff")),
         ("an IPv6 packet in a broadcast frame", rt.datagram(rt.C6, rt.S6), "silence", to_a_group(6, "ff:ff:ff:ff:ff:ff")),
     ])
+    net.counted("other-host")
+    net.fates([("a later fragment whose first one never comes", lambda m: piece(rt.C4, rt.S4, 100, 0, m, 9)),
+               ("a later IPv6 fragment whose first one never comes", lambda m: piece(rt.C6, rt.S6, 100, 0, m, 9))])
     net.run("r", "ip route add 10.88.0.0/24 via %s" % rt.C4)
     net.run("r", "ip route add fd00:88::/64 via %s" % rt.C6)
-    net.fates([("out where it came in", rt.datagram(rt.C4, "10.88.0.1"), "to c"), ("IPv6 out where it came in", rt.datagram(rt.C6, "fd00:88::1"), "to c")])
+    net.changed([("out where it came in", rt.datagram(rt.C4, "10.88.0.1"), "to c"), ("IPv6 out where it came in", rt.datagram(rt.C6, "fd00:88::1"), "to c")])
 
 
 def byte_for_byte(net):
@@ -158,7 +163,8 @@ def byte_for_byte(net):
     arrives("router alert", w.ip4(a, b, w.UDP, w.udp(a, b, 1, 2, data(9)), options=b"\x94\4\0\0"))
     arrives("record route", w.ip4(a, b, w.UDP, w.udp(a, b, 1, 2, data(10)), options=b"\x07\x07\x04\0\0\0\0\0"))
     arrives("a first fragment", w.ip4(a, b, w.UDP, w.udp(a, b, 1, 2, data(11) + b"12"), ident=9, frag=0x2000))
-    arrives("an empty later fragment's start", w.ip4(a, b, w.UDP, data(12), ident=10, frag=77))
+    net.port("c0").send(net.frame(w.ip4(a, b, w.UDP, w.udp(a, b, 1, 2, b"begin-up" * 3, length=900), ident=10, frag=0x2000)))
+    arrives("a later fragment", w.ip4(a, b, w.UDP, data(12), ident=10, frag=77))
     a, b = rt.C6, rt.S6
     arrives("IPv6 UDP", rt.ip(a, b, w.UDP, w.udp(a, b, 1, 2, data(13)), tclass=0xB8))
     flow = bytearray(rt.ip(a, b, w.UDP, w.udp(a, b, 1, 2, data(14))))
@@ -167,6 +173,7 @@ def byte_for_byte(net):
     arrives("IPv6 TCP", rt.ip(a, b, w.TCP, w.tcp(a, b, 1, 2, w.ACK, data(15))))
     arrives("destination options", rt.ip(a, b, 60, bytes([w.UDP, 0, 1, 4, 0, 0, 0, 0]) + w.udp(a, b, 1, 2, data(16))))
     arrives("hop-by-hop options", rt.ip(a, b, 0, bytes([w.UDP, 0, 1, 4, 0, 0, 0, 0]) + w.udp(a, b, 1, 2, data(17))))
+    net.port("c0").send(net.frame(rt.ip(a, b, 44, struct.pack("!BBHI", w.UDP, 0, 1, 5) + w.udp(a, b, 1, 2, b"begin" * 8))))
     arrives("a later IPv6 fragment", rt.ip(a, b, 44, struct.pack("!BBHI", w.UDP, 0, 77 << 3, 5) + data(18)))
     arrives("no next header", rt.ip(a, b, 59, data(19)))
 
@@ -176,6 +183,7 @@ def hurry(net):
     net.bed.sysctl("r", "net/ipv4/icmp_ratelimit", 1000)
     net.bed.sysctl("r", "net/ipv6/icmp/ratelimit", 1000)
     for family, src, dst in rt.FAMILIES:
+        before = net.m and w.show(net.bed, net.m)["totals"]["own"]["icmp_limited_cnt"]
         p, got = net.port("c0"), 0
         for n in range(200):
             p.send(net.frame(rt.ip(src, dst, w.UDP, w.udp(src, dst, 40000 + n, 9, b"hurry"), ttl=1)))
@@ -185,6 +193,9 @@ def hurry(net):
             got += rt.icmp_error(f) is not None
             f = p.take()
         net.tell("of 200 errors some are sent, not all, IPv%d" % family, 0 < got < 200, True)
+        if net.m:
+            limited = w.settle(net.bed, net.m)["totals"]["own"]["icmp_limited_cnt"] - before
+            net.tap.same((got, limited), (got, 200 - got), "%s: those over the rate are counted, IPv%d" % (net.half, family))
     net.bed.sysctl("r", "net/ipv4/icmp_ratelimit", 0)
     net.bed.sysctl("r", "net/ipv6/icmp/ratelimit", 0)
 
@@ -192,11 +203,15 @@ def hurry(net):
 # Questions whose answer is another one than the kernel's, and why, is in docs/routing.md.
 DIFFER = {
     "TTL 1, a later fragment, IPv6": "silence",
+    "a packet from an address of the box": "to s",
+    "a later fragment whose first one never comes": "silence",
+    "a later IPv6 fragment whose first one never comes": "silence",
 }
 
 
 def test(tap, bed):
-    rt.both(tap, bed, (nowhere, ttl, sources, byte_for_byte, hurry), differ=DIFFER)
+    rt.both(tap, bed, (nowhere, ttl, sources, byte_for_byte, hurry), differ=DIFFER,
+            kernel_forwards=4)  # what has options is the stack's: three of IPv4, one of IPv6
 
 
 if __name__ == "__main__":
