@@ -38,7 +38,7 @@ struct mr_stats_icmp {
 	uint64_t sent[MR_ICMP_KIND_CNT]; /* made and given to an egress */
 	uint64_t not_due;                /* to such a packet no error is sent (an error, multicast, ...) */
 	uint64_t limited;                /* over the rate */
-	uint64_t no_source;              /* the box has no address to send it from, or no frame or interface to send it by */
+	uint64_t no_source; /* the box has no address to send it from, or no frame or interface to send it by */
 };
 
 /* One worker's cells. */

@@ -82,8 +82,9 @@ struct mr_worker {
 
 	/* fragments */
 	struct mr_fragments *fragments;
-	const struct mr_fragment_known *released; /* of the batch at hand, by arrival: it was kept; NULL = just received */
-	uint32_t fragments_crossed;               /* bit by worker: to be notified */
+	const struct mr_fragment_known
+		*released;          /* of the batch at hand, by arrival: it was kept; NULL = just received */
+	uint32_t fragments_crossed; /* bit by worker: to be notified */
 
 	struct mr_packet packet[MR_BATCH];
 
@@ -157,12 +158,12 @@ bool mr_turn_fragment(struct mr_worker *w, unsigned arrival, uint16_t zone);
 /* Those of n entries taken out of a ring that are not decided yet; uses w->in. */
 void mr_turn_fragments_arrive(struct mr_worker *w, const struct mr_handoff_entry *e, unsigned n);
 void mr_turn_fragments_release(struct mr_worker *w); /* what waits no longer; uses w->in */
-void mr_turn_fragments_end(struct mr_worker *w);     /* once a turn, before the flush: time-outs, other workers, gauges */
-void mr_turn_fragments_discard(struct mr_worker *w); /* the worker has ended */
+void mr_turn_fragments_end(struct mr_worker *w); /* once a turn, before the flush: time-outs, other workers, gauges */
+void mr_turn_fragments_discard(struct mr_worker *w);                                  /* the worker has ended */
 void mr_turn_fragments_refuse(struct mr_worker *w, const struct mr_handoff_entry *e); /* an undecided entry, likewise */
 
 /* miss.c */
-void mr_miss_finish(struct mr_worker *w);      /* w->in, w->missed */
+void mr_miss_finish(struct mr_worker *w);                                       /* w->in, w->missed */
 bool mr_miss_malformed(const struct mr_plan_pipeline *p, unsigned parse_error); /* it is dropped for that */
 unsigned mr_miss_reason(unsigned parse_error); /* what a malformed frame is dropped under */
 
@@ -170,12 +171,13 @@ unsigned mr_miss_reason(unsigned parse_error); /* what a malformed frame is drop
 void mr_transmit_overflow(struct mr_worker *w, unsigned egress); /* it is full: sends in the middle of a turn */
 void mr_transmit_kernel(
 	struct mr_worker *w, const struct mr_frame *f, const uint8_t *data, unsigned interface_id, uint8_t ingress);
-void mr_transmit_give(struct mr_worker *w, uint64_t addr); /* back to the pool, not counted: what it carried went another way */
+void mr_transmit_give(
+	struct mr_worker *w, uint64_t addr); /* back to the pool, not counted: what it carried went another way */
 void mr_transmit_drop(struct mr_worker *w, const struct mr_frame *f, uint8_t ingress, unsigned reason);
 void mr_transmit_flush(struct mr_worker *w);
 void mr_transmit_tell_held(struct mr_worker *w); /* the gauge: hand-off rings it feeds, packets that wait */
-unsigned mr_transmit_take(struct mr_worker *w); /* frames other workers handed over; returns how many */
-void mr_transmit_discard(struct mr_worker *w);  /* the same, to drop them: the worker has ended */
+unsigned mr_transmit_take(struct mr_worker *w);  /* frames other workers handed over; returns how many */
+void mr_transmit_discard(struct mr_worker *w);   /* the same, to drop them: the worker has ended */
 
 static inline void mr_transmit_frame(struct mr_worker *w, const struct mr_frame *f, unsigned egress, uint8_t ingress)
 {
