@@ -161,8 +161,8 @@ class Bed:
             if any(mark in child.text() for mark in SANITIZER_REPORTS):
                 reports.append("%s:\n%s" % (child.name, child.text()[-8000:]))
         self.children = []
-        # one that was killed leaves its socket's file
-        for path in glob.glob("/run/millrace/%s-*.sock" % self.prefix):
+        # one that was killed leaves its socket's file and what it had changed on devices, written down
+        for path in glob.glob("/run/millrace/%s-*.sock" % self.prefix) + glob.glob("/run/millrace/%s-*.state" % self.prefix):
             os.unlink(path)
         # and with on_exit: drop every one leaves its programs
         for path in glob.glob("/sys/fs/bpf/millrace/%s-*" % self.prefix):
