@@ -320,3 +320,22 @@ Test(plugin, a_tunnel_by_udp_and_over_ipv6)
 	mr_routes_destroy(routes);
 	mr_neighbours_destroy(slots);
 }
+
+Test(plugin, a_translation_the_stack_would_have_to_take_is_dropped)
+{
+	struct rig_options opt = { .route = make_slots };
+	load(MR_TEST_RELAY);
+	struct rig *r = rig_create("version: 1\ninterfaces:\n  wan: { device: wan0 }\n  lan: { device: lan0 }\n"
+				   "stages:\n  s: { type: relay, to: 224.0.0.9, port: 53 }\n"
+				   "pipelines:\n  in: { from: [ wan ], match: all, stages: [ s ], to: route }\n",
+		&opt);
+	rig_say(r, "wan", "udp 10.0.0.1:1000 > 203.0.113.10:53");
+	rig_turn(r);
+	cr_assert_eq(rig_kernel(r, "wan"), 0);
+	cr_assert_eq(rig_dropped(r, "wan", "in", "no-nexthop"), 1);
+	cr_assert_eq(mr_sessions_next(r->sh.sessions, 1), 0);
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+	mr_routes_destroy(routes);
+	mr_neighbours_destroy(slots);
+}
