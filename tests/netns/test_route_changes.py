@@ -36,15 +36,14 @@ class Flow:
         """(numbers that came to s, numbers that came to t), in their order."""
         self.going = False
         self.thread.join(10)
-        got = {}
-        for d, p in self.ends.items():
-            numbers, f = [], p.take()
-            end = time.monotonic() + 10
-            while f is not None and time.monotonic() < end:
-                if f[-8:-4] == b"flow":
-                    numbers.append(struct.unpack("!I", f[-4:])[0])
+        got, end = {"s": [], "t": []}, time.monotonic() + 5
+        while sum(map(len, got.values())) < len(self.sent_at) and time.monotonic() < end:
+            for d, p in self.ends.items():
                 f = p.take()
-            got[d[0]] = numbers
+                while f is not None:
+                    if f[-8:-4] == b"flow":
+                        got[d[0]].append(struct.unpack("!I", f[-4:])[0])
+                    f = p.take()
         return got
 
 
@@ -262,10 +261,14 @@ def nexthop_objects(net):
 
 # ---- what is the kernel's
 
+def unmirrored(net):
+    return w.show(net.bed, net.m, "routes")["unmirrored"]
+
+
 def named(net, word):
     """Millrace says what it does not follow: in show, and in check."""
     if net.m:
-        said = str(w.show(net.bed, net.m, "routes"))
+        said = str(unmirrored(net))
         net.tap.ok(word in said, "millrace: show routes names '%s'" % word, said)
         done = subprocess.run(net.bed.enter("r") + [w.find_millrace(), "check", net.bed.file("check.yaml", rt.config())], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, universal_newlines=True)
@@ -281,13 +284,13 @@ def rules(net):
         for rule in ("from %s table 100" % one, "iif lan to %s table 100" % prefix, "ipproto udp table 100"):
             net.run("r", ip + "rule add priority 1000 " + rule)
             if net.m:
-                w.wait_for(lambda: "1000" in str(w.show(net.bed, net.m, "routes")), 5)
+                w.wait_for(lambda: "1000" in str(unmirrored(net)), 5)
             net.changed([("rule %s" % rule + v, rt.datagram(src, dst), "to t"),
                        ("rule %s, another flow" % rule + v, rt.datagram(src, dst), "to t")])
             named(net, "1000")
             net.run("r", ip + "rule del priority 1000")
             if net.m:
-                w.wait_for(lambda: "1000" not in str(w.show(net.bed, net.m, "routes")), 5)
+                w.wait_for(lambda: "1000" not in str(unmirrored(net)), 5)
             net.changed([("without %s again" % rule + v, rt.datagram(src, dst), "to s")])
         net.run("r", ip + "route flush table 100")
 
@@ -312,8 +315,8 @@ def not_followed(net):
         net.run("r", "ip %s nexthop add id 2 via %s dev wan2" % ("-6" if six else "-4", t))
         net.run("r", "ip nexthop add id 20 group 1/2 type resilient buckets 32 idle_timer 60")
         net.run("r", ["ip", "-6" if six else "-4", "route", "add", prefix] + words.split())
-        fate = net.fate(rt.datagram(src, "fd00:66::1" if six else "10.66.0.1"), want="to s or t")
-        net.tell("a resilient group, IPv%d" % (6 if six else 4), fate in ("to s", "to t"), True)
+        there = w.wait_for(lambda: net.fate(rt.datagram(src, "fd00:66::1" if six else "10.66.0.1"), want="to s") in ("to s", "to t"), 10)
+        net.tell("a resilient group, IPv%d" % (6 if six else 4), there, True)
         net.run("r", "ip nexthop flush")
 
 
