@@ -275,8 +275,14 @@ int mr_leave_find(struct mr_leave *l, const char *device, uint32_t ifindex, stru
 	case PIN_GONE:
 	case PIN_OURS:
 		/* a device that was moved took its program with it */
-		if (p.ifindex == ifindex && !bpf_xdp_query((int)ifindex, 0, &q) &&
-			(q.drv_prog_id == p.prog_id || q.skb_prog_id == p.prog_id)) {
+		if (p.ifindex == ifindex) {
+			err = bpf_xdp_query((int)ifindex, 0, &q);
+			if (err) {
+				err = mr_error_set(e, err,
+					"%s: the kernel does not tell how the program at %s is attached: %s", device,
+					path, strerror(-err));
+				break;
+			}
 			use(l, ifindex, true);
 			*out = (struct mr_leave_link){ .fd = p.fd,
 				.generic = q.skb_prog_id == p.prog_id,
