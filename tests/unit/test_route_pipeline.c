@@ -16,6 +16,7 @@
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -549,6 +550,90 @@ Test(route_pipeline, slots_of_records_are_found)
 	cr_assert_eq(marked[SLOT_A], 101);
 	cr_assert_eq(marked[SLOT_B], 1);
 	cr_assert_eq(marked[SLOT_C], 0);
+	finish(r);
+}
+
+Test(route_pipeline, a_tcp_conversation_goes_on_over_a_route_that_moves)
+{
+	struct rig *r = box();
+	route("192.0.2.0/24", MR_ROUTE_SLOT, 0, SLOT_B);
+	say(r, "wan", "tcp 192.0.2.9:1000 > 198.51.100.9:80 flags syn");
+	say(r, "lan", "tcp 198.51.100.9:80 > 192.0.2.9:1000 flags syn,ack");
+	route("198.51.100.0/24", MR_ROUTE_SLOT, 0, SLOT_C); /* while it is being opened */
+	say(r, "wan", "tcp 192.0.2.9:1000 > 198.51.100.9:80 flags ack");
+	cr_assert_eq(rig_last(r, "lan")->data[5], (uint8_t)SLOT_C);
+	struct mr_session *s = mr_session_at(r->sh.sessions, mr_sessions_next(r->sh.sessions, 1));
+	cr_assert_eq(s->state, MR_SESSION_ESTABLISHED);
+	const struct mr_flow_state *st = mr_flows_state(r->sh.flows, s->ref[MR_FORWARD]);
+	cr_assert(!(st->flags & MR_FLOW_TRACK));
+	cr_assert_eq(st->nexthop, SLOT_C);
+	route("198.51.100.0/24", MR_ROUTE_SLOT, 0, SLOT_A);
+	say(r, "wan", "tcp 192.0.2.9:1000 > 198.51.100.9:80 flags fin,ack");
+	cr_assert_eq(s->state, MR_SESSION_CLOSING);
+	cr_assert(st->flags & MR_FLOW_CLOSING);
+	cr_assert_eq(st->nexthop, SLOT_A);
+	finish(r);
+}
+
+Test(route_pipeline, without_sessions_each_packet_asks)
+{
+	struct rig *r = box_of("version: 1\n"
+			       "interfaces: { wan: { device: wan0 }, lan: { device: lan0 }, dmz: { device: dmz0 } }\n"
+			       "pipelines: { in: { from: [ wan ], match: all, state: none, to: route } }\n",
+		1);
+	for (int i = 0; i < 3; i++)
+		say(r, "wan", FLOW);
+	cr_assert_eq(rig_sent(r, "lan"), 3);
+	cr_assert_eq(net.lookup_cnt, 3);
+	cr_assert_eq(mr_sessions_next(r->sh.sessions, 1), 0);
+	finish(r);
+}
+
+Test(route_pipeline, a_file_cannot_be_routed_from)
+{
+	static const char yaml[] = "version: 1\n"
+				   "interfaces: { wan: { pcap: wan.pcap }, lan: { device: lan0 } }\n"
+				   "pipelines: { in: { from: [ wan ], match: all, to: route } }\n";
+	struct mr_config *c;
+	struct mr_error e = { 0 };
+	cr_assert_eq(mr_config_read_text(yaml, strlen(yaml), "test.yaml", ".", &c, &e), 0, "%s", e.text);
+	cr_assert_eq(mr_plan_check(c, 1, &e), -EINVAL);
+	cr_assert(strstr(e.text, "'route' needs a device, and interface 'wan' is a file"), "%s", e.text);
+	mr_config_free(c);
+}
+
+Test(route_pipeline, explained_in_words)
+{
+	struct rig *r = box();
+	struct mr_explanation x;
+	struct mr_error e = { 0 };
+	uint8_t frame[MR_EXPLAIN_FRAME_MAX];
+	uint32_t len = frame_of("udp 192.0.2.9:1000 > 198.51.100.9:53 length 1400", frame);
+	unsigned wan = rig_id(r, "wan");
+	cr_assert_eq(mr_worker_explain(&r->sh, rig_plan(r), wan, frame, len, &x, &e), 0);
+	cr_assert_str_eq(x.verdict, "forward");
+	cr_assert(strstr(x.text, "route in the words of the test"), "%s", x.text);
+	cr_assert(strstr(x.text, "neighbour known"), "%s", x.text);
+	slot(r, SLOT_A, MR_NH_RESOLVING, "lan", 1300);
+	mr_worker_explain(&r->sh, rig_plan(r), wan, frame, len, &x, &e);
+	cr_assert(strstr(x.text, "packets wait"), "%s", x.text);
+	cr_assert(strstr(x.text, "sent in fragments"), "%s", x.text);
+	forbid_fragments(frame);
+	mr_worker_explain(&r->sh, rig_plan(r), wan, frame, len, &x, &e);
+	cr_assert_str_eq(x.reason, "too-big");
+	cr_assert(strstr(x.text, "told by ICMP"), "%s", x.text);
+	slot(r, SLOT_A, MR_NH_UNREACHABLE, "lan", 1300);
+	mr_worker_explain(&r->sh, rig_plan(r), wan, frame, len, &x, &e);
+	cr_assert_str_eq(x.reason, "neighbour-failed");
+	/* a record whose route moved */
+	slot(r, SLOT_A, MR_NH_ROUTED, "lan", 1500);
+	give(r, "wan", frame, len);
+	route("198.51.100.0/24", MR_ROUTE_SLOT, 0, SLOT_B);
+	mr_worker_explain(&r->sh, rig_plan(r), wan, frame, len, &x, &e);
+	cr_assert(x.from_record);
+	cr_assert_str_eq(x.egress, "dmz");
+	cr_assert(strstr(x.text, "a route changed"), "%s", x.text);
+	cr_assert_eq(rig_stats(r, "wan", "in").received.packets, 1);
 	finish(r);
 }
 
