@@ -45,7 +45,7 @@ struct mr_plan_pipeline {
 
 /* One interface as the workers see it.  queue_cnt 0: absent or down. */
 struct mr_plan_interface {
-	const char *name; /* NULL = id not used */
+	const char *name;   /* NULL = id not used */
 	uint16_t zone;      /* of a packet: mr_parse_zone() with both (core/zone.h) */
 	uint16_t vlan_mask; /* 0, or the bits of the zone that the outer VLAN id fills */
 	uint16_t queue_cnt;
@@ -53,9 +53,9 @@ struct mr_plan_interface {
 	struct mr_handback *handback; /* NULL for files: `kernel` is then a counted drop */
 	struct mr_steer_table *steer; /* classification in user space */
 	bool key_only;                /* mr_steer_key_only(steer) */
-	bool fragments_follow;        /* later fragments need what the first one says; else each goes at once, in any order */
-	bool link_down;               /* nothing can be sent: egress drops with link-down */
-	uint8_t mac[6];               /* of the device; zeros: none */
+	bool fragments_follow; /* later fragments need what the first one says; else each goes at once, in any order */
+	bool link_down;        /* nothing can be sent: egress drops with link-down */
+	uint8_t mac[6];        /* of the device; zeros: none */
 	uint8_t pipeline_cnt;
 	uint8_t pipeline[MR_MAX_PIPELINES]; /* steer pipeline number -> index into plan.pipelines */
 	uint8_t ingress[MR_MAX_PIPELINES];  /* steer pipeline number -> ingress pair */

@@ -414,7 +414,7 @@ Test(route_pipeline, exceptions_go_to_the_stack_alone)
 	memcpy(frame, wan_mac, 6);
 	give(r, "wan", frame, len);
 	cr_assert_eq(rig_sent(r, "lan"), 1);
-	for (int round = 0; round < 2; round++) {
+	for (unsigned round = 0; round < 2; round++) {
 		/* router alert */
 		memcpy(with, frame, 34);
 		memcpy(with + 34, "\x94\x04\x00\x00", 4);
