@@ -163,7 +163,8 @@ static void new4(struct mr_routes *r, struct heard *h, const struct mr_rtnl *m)
 	struct group g = find_group(r, h);
 	uint32_t first = first_living(r, &g);
 
-	if (r->route_dump[0] && !m->replace) { /* the dump may have told it already */
+	/* The dump may have told it already; and what replaces is told again, where it is, when its next-hop object changes. */
+	if (r->route_dump[0] || m->replace) {
 		uint32_t same = find_same(r, &g, h, false);
 		if (same) {
 			r->entry[same].flags = (uint8_t)((r->entry[same].flags & ~MR_ROUTE_MARK) | r->mark[0]);
@@ -171,10 +172,6 @@ static void new4(struct mr_routes *r, struct heard *h, const struct mr_rtnl *m)
 		}
 	}
 	if (m->replace && first) {
-		if (same_route(r, &r->entry[first], h)) {
-			change(r, h, first);
-			return;
-		}
 		insert(r, h, first, r->entry[first].flags & MR_ROUTE_DONE);
 		bury(r, h, first);
 		return;
@@ -224,6 +221,11 @@ static void new6(struct mr_routes *r, struct heard *h, const struct mr_rtnl *m)
 	uint32_t n = multipath || m->replace ? find_sort(r, &g, multipath, false) : find_same(r, &g, h, false);
 	if (!n && m->replace)
 		n = first_living(r, &g);
+	uint32_t same = h->key.nexthop_id ? find_same(r, &g, h, false) : 0;
+	if (same) { /* told again because the object has changed */
+		r->entry[same].flags = (uint8_t)((r->entry[same].flags & ~MR_ROUTE_MARK) | r->mark[1]);
+		return;
+	}
 	if (n && (multipath || m->replace)) {
 		if (!multipath || !entry_is_multipath6(r, n)) { /* what it was may still be in the dump */
 			insert(r, h, n, r->entry[n].flags & MR_ROUTE_DONE);
