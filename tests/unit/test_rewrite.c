@@ -138,6 +138,30 @@ Test(rewrite, refused_and_untouched)
 		cr_expect(by_error[e] || e == MR_REWRITE_SIZE, "no packet met rewrite error %u", e);
 }
 
+/* An error has no key: routed like anything, with its TTL alone, and never translated by one. */
+Test(rewrite, icmp_without_a_key_is_only_routed)
+{
+	struct rng r = { 792 };
+	struct packet b;
+	struct work w;
+	unsigned seen[2] = { 0 };
+	for (unsigned i = 0; i < 200000; i++) {
+		packet_build(&r, &b);
+		take(&w, &b);
+		if (w.p.error || !(w.p.flags & MR_PKT_ICMP) || w.p.flags & MR_PKT_ICMP_QUERY || w.p.ttl <= 1)
+			continue;
+		bool v6 = w.p.flags & MR_PKT_IP6;
+		cr_assert_eq(apply(&w, &r, MR_FLOW_SNAT), MR_REWRITE_KEY);
+		cr_assert_eq(apply(&w, &r, MR_FLOW_DNAT | MR_FLOW_NO_TTL), MR_REWRITE_KEY);
+		cr_assert(!memcmp(w.frame, b.bytes, b.len));
+		cr_assert_eq(apply(&w, &r, 0), MR_REWRITE_OK);
+		cr_assert_eq(w.frame[w.p.l3_off + (v6 ? 7 : 8)], w.p.ttl - 1);
+		cr_assert(!memcmp(w.frame + w.p.l4_off, b.bytes + w.p.l4_off, b.len - w.p.l4_off));
+		seen[v6]++;
+	}
+	cr_assert(seen[0] > 100 && seen[1] > 100, "%u and %u", seen[0], seen[1]);
+}
+
 /* What is inside must come out as it went in, behind an outer header that parses as what it is to be. */
 static void check_encap(
 	const struct work *w, const struct packet *b, const struct work *in, const struct mr_nexthop *nh)
