@@ -98,8 +98,7 @@ class Net:
             self.m = bed.millrace("r", bed.file("route.yaml", options.get("config") or config()))
         self.neighbours_known()
         if self.m:
-            w.wait_for(lambda: self.offered() == self.offered())
-            self.offered_before = self.offered()
+            self.offered_before = self.offered_at_rest()
         self.forwarded_before = self.kernel_forwarded()
 
     # ---- telling
@@ -127,6 +126,16 @@ class Net:
         """(packets c has sent, packets the steering program has seen of them): their difference is from before it was attached."""
         seen = w.interface(w.show(self.bed, self.m), "lan")["steer"]
         return self.bed.counters("c", "c0")["tx_packets"], sum(v for k, v in seen.items() if k != "handed_back_packets")
+
+    def offered_at_rest(self):
+        """The same, when nothing was under way between the two."""
+        last, end = None, time.monotonic() + 10
+        while True:
+            now = self.offered()
+            if now == last or time.monotonic() > end:
+                return now
+            last = now
+            time.sleep(0.2)
 
     def port(self, dev):
         """A raw socket on a host's device, kept; what arrived before is forgotten."""

@@ -136,6 +136,20 @@ def sources(net):
     net.changed([("out where it came in", rt.datagram(rt.C4, "10.88.0.1"), "to c"), ("IPv6 out where it came in", rt.datagram(rt.C6, "fd00:88::1"), "to c")])
 
 
+def redirects(net):
+    """A packet that leaves by the interface it came in on: the kernel tells the sender of the shorter way (of IPv4 it was told not to)."""
+    net.run("r", "ip route replace fd00:88::/64 via fd00:1::77")
+    net.run("r", "ip neigh replace fd00:1::77 lladdr 02:00:00:00:01:77 dev lan nud permanent")
+    told, p = False, net.port("c0")
+    for _ in range(3):
+        p.send(net.frame(rt.datagram(rt.C6, "fd00:88::2")(b"mark")))
+        end = time.monotonic() + 0.5
+        while not told and time.monotonic() < end:
+            f = p.take()
+            told = f is not None and f[12:14] == b"\x86\xdd" and f[20] == w.ICMP6 and f[54] == 137
+    net.tell("the sender is told of a shorter way", told)
+
+
 def byte_for_byte(net):
     """What arrives, whole."""
     def arrives(name, packet, reaches="s0"):
@@ -202,6 +216,7 @@ def hurry(net):
 
 # Questions whose answer is another one than the kernel's, and why, is in docs/routing.md.
 DIFFER = {
+    "the sender is told of a shorter way": False,
     "TTL 1, a later fragment, IPv6": "silence",
     "a packet from an address of the box": "to s",
     "a later fragment whose first one never comes": "silence",
@@ -210,7 +225,7 @@ DIFFER = {
 
 
 def test(tap, bed):
-    rt.both(tap, bed, (nowhere, ttl, sources, byte_for_byte, hurry), differ=DIFFER,
+    rt.both(tap, bed, (nowhere, ttl, sources, redirects, byte_for_byte, hurry), differ=DIFFER,
             kernel_forwards=4)  # what has options is the stack's: three of IPv4, one of IPv6
 
 
