@@ -12,12 +12,10 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,22 +27,11 @@
 #include "gen.skel.h"
 #include "sink.skel.h"
 
+#include "livegen.h"
+
 #define BATCH_MAX       1024 /* frames a call at full speed; the kernel moves them 64 at a time */
 #define PACED_BATCH_MAX 64
-#define FRAME_MAX       3000         /* a live frame is one page with head and tail room */
 #define LAG_MAX_NS      100000000ull /* further behind than this, a paced run starts its clock anew and says so */
-
-struct options {
-	const char *tx, *tx_netns, *sink, *sink_netns;
-	const char *src, *dst;
-	uint8_t smac[6], dmac[6];
-	uint16_t sport, dport;
-	uint32_t flows, size_bytes;
-	uint64_t rate_pps, count;
-	double duration_s, warmup_s;
-	int cpu;
-	bool json, generic;
-};
 
 /* One device's counters from /proc/net/dev: a count nobody here had a hand in. */
 struct device {
@@ -57,7 +44,7 @@ struct sample {
 };
 
 struct bed {
-	struct options o;
+	struct livegen_options o;
 	int home_netns, tx_netns, sink_netns, spare_netns;
 	struct gen_bpf *gen;
 	struct sink_bpf *sink;
@@ -70,18 +57,6 @@ static volatile sig_atomic_t stopped;
 static void stop(int sig)
 {
 	stopped = 1;
-}
-
-__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	fputs("livegen: ", stderr);
-	vfprintf(stderr, fmt, ap);
-	fputc('\n', stderr);
-	va_end(ap);
-	exit(1);
 }
 
 static uint64_t now_ns(void)
@@ -112,14 +87,14 @@ static int open_netns(const char *name)
 		snprintf(path, sizeof(path), "/run/netns/%s", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		die("cannot open network namespace %s: %s", path, strerror(errno));
+		livegen_die("cannot open network namespace %s: %s", path, strerror(errno));
 	return fd;
 }
 
 static void enter(int fd)
 {
 	if (setns(fd, CLONE_NEWNET))
-		die("cannot enter a network namespace: %s (root needed)", strerror(errno));
+		livegen_die("cannot enter a network namespace: %s (root needed)", strerror(errno));
 }
 
 static unsigned device_index(const char *name)
@@ -127,7 +102,7 @@ static unsigned device_index(const char *name)
 	unsigned i = if_nametoindex(name);
 
 	if (!i)
-		die("no device '%s' in its network namespace", name);
+		livegen_die("no device '%s' in its network namespace", name);
 	return i;
 }
 
@@ -168,16 +143,16 @@ static void start_sink(struct bed *b)
 		return;
 	b->sink = sink_bpf__open();
 	if (!b->sink)
-		die("cannot open the sink program: %s", strerror(errno));
+		livegen_die("cannot open the sink program: %s", strerror(errno));
 	b->sink->rodata->sink_dport = b->o.dport;
 	err = sink_bpf__load(b->sink);
 	if (err)
-		die("cannot load the sink program: %s", strerror(-err));
+		livegen_die("cannot load the sink program: %s", strerror(-err));
 	enter(b->sink_netns);
 	b->sink_link =
 		bpf_link_create(bpf_program__fd(b->sink->progs.sink_xdp), (int)device_index(b->o.sink), BPF_XDP, &opts);
 	if (b->sink_link < 0)
-		die("cannot attach the sink to %s: %s", b->o.sink, strerror(errno));
+		livegen_die("cannot attach the sink to %s: %s", b->o.sink, strerror(errno));
 }
 
 static void read_sink(const struct bed *b, struct sample *s)
@@ -191,9 +166,9 @@ static void read_sink(const struct bed *b, struct sample *s)
 	if (!b->sink)
 		return;
 	if (cpus > 256)
-		die("more than 256 possible CPUs");
+		livegen_die("more than 256 possible CPUs");
 	if (bpf_map_lookup_elem(bpf_map__fd(b->sink->maps.sink_counts), &key, cpu))
-		die("cannot read the sink's counters: %s", strerror(errno));
+		livegen_die("cannot read the sink's counters: %s", strerror(errno));
 	for (int i = 0; i < cpus; i++) {
 		s->packets += cpu[i].packets;
 		s->bytes += cpu[i].bytes;
@@ -230,8 +205,8 @@ static uint32_t get32(const uint8_t *p)
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* Fills the frame and the sums of what does not vary (gen.bpf.c adds source address and port). */
-static void build_frame(const struct options *o, struct gen_bpf *g, uint8_t *frame)
+/* Fills the frame and the sums of what does not vary (gen.bpf.c adds source address and port, and destinations). */
+static void build_frame(const struct livegen_options *o, struct gen_bpf *g, uint8_t *frame)
 {
 	bool ip6 = strchr(o->dst, ':') != NULL;
 	uint8_t *ip = frame + 14, *udp = ip + (ip6 ? 40 : 20);
@@ -241,7 +216,7 @@ static void build_frame(const struct options *o, struct gen_bpf *g, uint8_t *fra
 
 	if (inet_pton(ip6 ? AF_INET6 : AF_INET, o->dst, dst) != 1 ||
 		inet_pton(ip6 ? AF_INET6 : AF_INET, o->src, src) != 1)
-		die("--src '%s' and --dst '%s' must be addresses of one family", o->src, o->dst);
+		livegen_die("--src '%s' and --dst '%s' must be addresses of one family", o->src, o->dst);
 	memcpy(frame, o->dmac, 6);
 	memcpy(frame + 6, o->smac, 6);
 	put16(frame + 12, ip6 ? 0x86dd : 0x0800);
@@ -260,6 +235,9 @@ static void build_frame(const struct options *o, struct gen_bpf *g, uint8_t *fra
 	put16(udp + 2, o->dport);
 	put16(udp + 4, udp_bytes);
 	g->rodata->gen_saddr = get32(src + addr_bytes - 4);
+	if (o->dsts_be)
+		memset(dst, 0, 4); /* varies too */
+	g->rodata->gen_dst_cnt = o->dst_cnt;
 	g->rodata->gen_ip_sum = fold32(sum16(ip, 12) + sum16(dst, 4));
 	g->rodata->gen_udp_sum =
 		fold32(sum16(src, addr_bytes - 4) + sum16(dst, addr_bytes) + 17 + udp_bytes + sum16(udp, udp_bytes));
@@ -279,24 +257,30 @@ static void start_gen(struct bed *b, uint8_t *frame)
 		return;
 	b->gen = gen_bpf__open();
 	if (!b->gen)
-		die("cannot open the generator program: %s", strerror(errno));
+		livegen_die("cannot open the generator program: %s", strerror(errno));
 	enter(b->tx_netns);
 	b->gen->rodata->gen_ifindex = device_index(b->o.tx);
 	build_frame(&b->o, b->gen, frame);
+	if (b->o.dst_cnt)
+		bpf_map__set_max_entries(b->gen->maps.gen_dsts, b->o.dst_cnt);
 	err = gen_bpf__load(b->gen);
 	if (err)
-		die("cannot load the generator program: %s", strerror(-err));
+		livegen_die("cannot load the generator program: %s", strerror(-err));
+	for (uint32_t i = 0; i < b->o.dst_cnt; i++) {
+		if (bpf_map_update_elem(bpf_map__fd(b->gen->maps.gen_dsts), &i, &b->o.dsts_be[i], BPF_ANY))
+			livegen_die("cannot tell the generator its destinations: %s", strerror(errno));
+	}
 	fd = bpf_program__fd(b->gen->progs.gen_xdp);
 	/*
 	 * A run of a program that is attached nowhere waits for an RCU grace period (25 ms) before and after.  So it
 	 * is attached to the loopback device of a namespace of its own, where no packet ever comes by.
 	 */
 	if (unshare(CLONE_NEWNET))
-		die("cannot make a network namespace: %s", strerror(errno));
+		livegen_die("cannot make a network namespace: %s", strerror(errno));
 	b->spare_netns = open_netns(NULL);
 	b->gen_link = bpf_link_create(fd, (int)device_index("lo"), BPF_XDP, &opts);
 	if (b->gen_link < 0)
-		die("cannot attach the generator: %s", strerror(errno));
+		livegen_die("cannot attach the generator: %s", strerror(errno));
 }
 
 static void send_batch(struct bed *b, uint8_t *frame, uint32_t n)
@@ -306,7 +290,7 @@ static void send_batch(struct bed *b, uint8_t *frame, uint32_t n)
 	int err = bpf_prog_test_run_opts(bpf_program__fd(b->gen->progs.gen_xdp), &opts);
 
 	if (err && err != -EINTR)
-		die("the kernel refused to run the generator: %s", strerror(-err));
+		livegen_die("the kernel refused to run the generator: %s", strerror(-err));
 }
 
 static uint64_t sent_frames(const struct bed *b)
@@ -375,178 +359,7 @@ static void drive(struct bed *b, uint8_t *frame, uint64_t end_ns)
 	}
 }
 
-/* ---- command line and report ---- */
-
-static void usage(FILE *to)
-{
-	fputs("usage: livegen [--tx DEV [--tx-netns NS]] [--sink DEV [--sink-netns NS]] [options]\n"
-	      "  --src IP --dst IP       addresses of one family (198.18.0.1, 198.19.0.1); the source is the first "
-	      "flow's\n"
-	      "  --smac MAC --dmac MAC   Ethernet addresses (02:00:00:00:00:01, ff:ff:ff:ff:ff:ff)\n"
-	      "  --sport N --dport N     UDP ports (1024, 9)\n"
-	      "  --flows N               source ports and addresses to cycle through (1)\n"
-	      "  --size BYTES            of a frame without its checksum, 60 to 3000 (60; IPv6 62)\n"
-	      "  --rate PPS              paced on absolute deadlines; 0 = as fast as it goes (0)\n"
-	      "  --duration S --warmup S measured time and the time before it (3, 0.5)\n"
-	      "  --count N               stop after N frames\n"
-	      "  --cpu N                 run on this CPU\n"
-	      "  --generic               attach the sink in generic mode\n"
-	      "  --json                  one JSON object on standard output\n",
-		to);
-}
-
-static void parse_mac(const char *s, uint8_t *mac)
-{
-	char rest;
-
-	if (sscanf(s, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx%c", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5], &rest) !=
-		6)
-		die("'%s' is not an Ethernet address", s);
-}
-
-static double number(const char *s, double min, double max)
-{
-	char *end;
-	double v = strtod(s, &end);
-
-	if (end == s || *end || !(v >= min && v <= max))
-		die("'%s' is not a number from %.0f to %.0f", s, min, max);
-	return v;
-}
-
-enum opt {
-	TX = 256,
-	TX_NS,
-	SINK,
-	SINK_NS,
-	SRC,
-	DST,
-	SMAC,
-	DMAC,
-	SPORT,
-	DPORT,
-	FLOWS,
-	SIZE,
-	RATE,
-	DURATION,
-	WARMUP,
-	COUNT,
-	CPU,
-	GENERIC,
-	JSON,
-	HELP
-};
-
-static const struct option long_options[] = {
-	{ "tx", 1, NULL, TX },
-	{ "tx-netns", 1, NULL, TX_NS },
-	{ "sink", 1, NULL, SINK },
-	{ "sink-netns", 1, NULL, SINK_NS },
-	{ "src", 1, NULL, SRC },
-	{ "dst", 1, NULL, DST },
-	{ "smac", 1, NULL, SMAC },
-	{ "dmac", 1, NULL, DMAC },
-	{ "sport", 1, NULL, SPORT },
-	{ "dport", 1, NULL, DPORT },
-	{ "flows", 1, NULL, FLOWS },
-	{ "size", 1, NULL, SIZE },
-	{ "rate", 1, NULL, RATE },
-	{ "duration", 1, NULL, DURATION },
-	{ "warmup", 1, NULL, WARMUP },
-	{ "count", 1, NULL, COUNT },
-	{ "cpu", 1, NULL, CPU },
-	{ "generic", 0, NULL, GENERIC },
-	{ "json", 0, NULL, JSON },
-	{ "help", 0, NULL, HELP },
-	{ NULL, 0, NULL, 0 },
-};
-
-static void parse_number(struct options *o, int c, const char *arg)
-{
-	switch (c) {
-	case SPORT:
-		o->sport = (uint16_t)number(arg, 1, 65535);
-		break;
-	case DPORT:
-		o->dport = (uint16_t)number(arg, 1, 65535);
-		break;
-	case FLOWS:
-		o->flows = (uint32_t)number(arg, 1, 4e9);
-		break;
-	case SIZE:
-		o->size_bytes = (uint32_t)number(arg, 60, FRAME_MAX);
-		break;
-	case RATE:
-		o->rate_pps = (uint64_t)number(arg, 0, 1e9);
-		break;
-	case DURATION:
-		o->duration_s = number(arg, 0, 86400);
-		break;
-	case WARMUP:
-		o->warmup_s = number(arg, 0, 3600);
-		break;
-	case COUNT:
-		o->count = (uint64_t)number(arg, 1, 1e15);
-		break;
-	case CPU:
-		o->cpu = (int)number(arg, 0, 1023);
-		break;
-	}
-}
-
-static void parse(struct options *o, int argc, char **argv)
-{
-	int c;
-
-	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-		switch (c) {
-		case TX:
-			o->tx = optarg;
-			break;
-		case TX_NS:
-			o->tx_netns = optarg;
-			break;
-		case SINK:
-			o->sink = optarg;
-			break;
-		case SINK_NS:
-			o->sink_netns = optarg;
-			break;
-		case SRC:
-			o->src = optarg;
-			break;
-		case DST:
-			o->dst = optarg;
-			break;
-		case SMAC:
-			parse_mac(optarg, o->smac);
-			break;
-		case DMAC:
-			parse_mac(optarg, o->dmac);
-			break;
-		case GENERIC:
-			o->generic = true;
-			break;
-		case JSON:
-			o->json = true;
-			break;
-		case HELP:
-			usage(stdout);
-			exit(0);
-		case '?':
-			usage(stderr);
-			exit(2);
-		default:
-			parse_number(o, c, optarg);
-		}
-	}
-	if (optind != argc || (!o->tx && !o->sink)) {
-		usage(stderr);
-		exit(2);
-	}
-	if (strchr(o->dst, ':') && o->size_bytes < 62)
-		o->size_bytes = 62;
-}
+/* ---- report ---- */
 
 static void report(const struct bed *b, const struct sample *first, const struct sample *a, const struct sample *z,
 	const struct sample *last)
@@ -576,24 +389,12 @@ static void report(const struct bed *b, const struct sample *first, const struct
 
 int main(int argc, char **argv)
 {
-	static struct bed b = {
-		.o = { .src = "198.18.0.1",
-			.dst = "198.19.0.1",
-			.smac = { 2, 0, 0, 0, 0, 1 },
-			.dmac = { 255, 255, 255, 255, 255, 255 },
-			.sport = 1024,
-			.dport = 9,
-			.flows = 1,
-			.size_bytes = 60,
-			.duration_s = 3,
-			.warmup_s = 0.5,
-			.cpu = -1 },
-	};
-	static uint8_t frame[FRAME_MAX];
+	static struct bed b;
+	static uint8_t frame[LIVEGEN_FRAME_MAX];
 	struct sample first, a, z, last;
 	struct sigaction sa = { .sa_handler = stop };
 
-	parse(&b.o, argc, argv);
+	livegen_parse(&b.o, argc, argv);
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	if (b.o.cpu >= 0) {
@@ -602,7 +403,7 @@ int main(int argc, char **argv)
 		CPU_ZERO(&set);
 		CPU_SET(b.o.cpu, &set);
 		if (sched_setaffinity(0, sizeof(set), &set))
-			die("cannot run on CPU %d: %s", b.o.cpu, strerror(errno));
+			livegen_die("cannot run on CPU %d: %s", b.o.cpu, strerror(errno));
 	}
 	b.home_netns = open_netns(NULL);
 	b.tx_netns = b.o.tx_netns ? open_netns(b.o.tx_netns) : b.home_netns;

@@ -5,7 +5,8 @@
  *
  * The kernel recycles the frames it lends to this program with whatever the receiver did to them, so each
  * run writes the whole header from the template.  Only source address and source port vary: flow n has port
- * sport + (n & 0x7fff) and address saddr + (n >> 15), and flows are taken in turn.
+ * sport + (n & 0x7fff) and address saddr + (n >> 15), and flows are taken in turn.  With gen_dst_cnt flow n has
+ * the destination gen_dsts[n mod gen_dst_cnt].
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -24,10 +25,18 @@ const volatile __u32 gen_ifindex = 0; /* where the frames go */
 const volatile __u32 gen_flows = 1;   /* how many flows to cycle through */
 const volatile bool gen_ip6 = false;
 const volatile __u32 gen_saddr = 0;    /* the source address's last 32 bits, host order */
+const volatile __u32 gen_dst_cnt = 0;  /* IPv4 destinations of gen_dsts; 0 = the template's */
 const volatile __u16 gen_sport = 0;    /* host order */
 const volatile __u32 gen_ip_sum = 0;   /* IPv4: one's complement sum of the header without source and checksum */
 const volatile __u32 gen_udp_sum = 0;  /* pseudo header, UDP header and payload without what varies */
 const volatile __u8 gen_head[64] = {}; /* template, complete but for what varies */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __be32);
+} gen_dsts SEC(".maps");
 
 __u64 gen_sent = 0; /* frames handed to the redirect */
 __u32 gen_next = 0; /* next flow */
@@ -78,6 +87,19 @@ int gen_xdp(struct xdp_md *ctx)
 		if (data + GEN_HEAD4 > end)
 			return XDP_ABORTED;
 		put_head(data, GEN_HEAD4);
+		if (gen_dst_cnt) {
+			__u32 n = flow % gen_dst_cnt;
+			__be32 *dst = bpf_map_lookup_elem(&gen_dsts, &n);
+
+			if (!dst)
+				return XDP_ABORTED;
+			*(__u16 *)(data + GEN_ETH + 16) = (__u16)*dst;
+			*(__u16 *)(data + GEN_ETH + 18) = (__u16)(*dst >> 16);
+			varies += (bpf_ntohl(*dst) >> 16) + (bpf_ntohl(*dst) & 0xffff);
+			udp_sum = fold(gen_udp_sum + varies + sport);
+			if (!udp_sum)
+				udp_sum = 0xffff;
+		}
 		*(__u16 *)(data + GEN_ETH + 10) = bpf_htons(fold(gen_ip_sum + varies));
 		*(__u16 *)(data + GEN_ETH + 12) = bpf_htons(saddr >> 16);
 		*(__u16 *)(data + GEN_ETH + 14) = bpf_htons(saddr & 0xffff);

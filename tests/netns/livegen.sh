@@ -48,6 +48,10 @@ generate --count 3000 --flows 3000 --dmac "$mac" --src 198.19.0.2 --dst 198.19.0
 generate --count 3000 --flows 3000 --dmac "$mac" --src fd00:19::2 --dst fd00:19::1 --warmup 0 --size 75 --rate 20000
 same "the stack found no wrong header or checksum" 0 "$(errors)"
 same "and took every frame up to UDP" 6000 "$(no_ports)"
+in_ns b ip addr add 198.19.0.3/24 dev b0
+printf '198.19.0.1\n198.19.0.3\n255.1.2.3\n' >"$bed_dir/dsts"
+generate --count 3000 --flows 3000 --dmac "$mac" --src 198.19.0.2 --dsts "$bed_dir/dsts" --warmup 0 --rate 20000
+same "of three destinations in turn, two are the stack's" 8000 "$(no_ports)"
 
 in_ns b ip -d link show b0 >"$bed_dir/link"
 no "nothing stays attached" grep -q xdp "$bed_dir/link"
