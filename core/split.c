@@ -55,6 +55,8 @@ unsigned mr_split_begin(struct mr_split *s, const uint8_t *frame, const struct m
 	if (mtu < MR_SPLIT_MTU_MIN)
 		return 0;
 	*s = (struct mr_split){ .frame = frame, .p = p, .mtu = mtu, .total = p->l3_len - hlen };
+	if (p->frag_off * 8u + s->total > UINT16_MAX) /* a part of what no datagram can be; its offsets would wrap */
+		return 0;
 	copy_options(s, ip, hlen);
 	s->sum_wrong = header_sum(ip, hlen) != 0xffff;
 	for (uint32_t at = 0; cnt <= MR_SPLIT_MAX && (at < s->total || !cnt); cnt++)

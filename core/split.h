@@ -33,7 +33,7 @@ struct mr_split {
 
 /*
  * Begins to cut the packet in `frame`, an IPv4 packet parsed as p (error MR_PARSE_OK, flags with MR_PKT_IP4), into IP packets of up to mtu
- * bytes.  Returns how many pieces there will be; 0 = not possible (mtu under MR_SPLIT_MTU_MIN, or too many).
+ * bytes.  Returns how many pieces there will be; 0 = not possible (mtu under MR_SPLIT_MTU_MIN, too many, or an end beyond 64 KB).
  */
 unsigned mr_split_begin(struct mr_split *s, const uint8_t *frame, const struct mr_parsed *p, uint32_t mtu);
 /*

@@ -59,6 +59,8 @@ bool mr_steer_key_only(const struct mr_steer_table *t)
 bool mr_steer_wants_fragment(const struct mr_steer_table *t, const struct mr_parsed *p, const void *frame)
 {
 	struct mr_parsed any = *p;
+	if (mr_steer_unknown_proto(p)) /* of a first one: as the later ones may have it */
+		any.proto = MR_IP_DSTOPTS;
 	any.flags |= MR_PKT_FRAG | MR_PKT_FRAG_LATER;
 	any.flags &= (__u16)~MR_PKT_FRAG_KNOWN;
 	return mr_steer_classify(t, &any, frame) >= 0;

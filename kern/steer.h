@@ -139,11 +139,17 @@ static __always_inline int mr_steer_unknown(const struct mr_parsed *p)
 	return p->flags & MR_STEER_UNKNOWN && !(p->flags & MR_PKT_FRAG_KNOWN);
 }
 
-/* RFC 8200 section 4.5: what a later fragment's header calls the next one may be an extension header of the first. */
+/*
+ * RFC 8200 section 4.5: what a later fragment's header calls the next one may be an extension header of the first.  Then the first one,
+ * which has the protocol, is steered like it; whether its options lie behind the fragment header or before it is not asked.
+ */
 static __always_inline int mr_steer_unknown_proto(const struct mr_parsed *p)
 {
-	return p->flags & MR_PKT_IP6 && p->flags & MR_PKT_FRAG_LATER &&
-		(p->proto == MR_IP_DSTOPTS || p->proto == MR_IP_HOPOPTS || p->proto == MR_IP_ROUTING);
+	if (!(p->flags & MR_PKT_IP6))
+		return 0;
+	if (!(p->flags & MR_PKT_FRAG_LATER))
+		return p->flags & MR_PKT_OPTIONS;
+	return p->proto == MR_IP_DSTOPTS || p->proto == MR_IP_HOPOPTS || p->proto == MR_IP_ROUTING;
 }
 
 static __always_inline void mr_steer_fragment(

@@ -126,7 +126,8 @@ static inline bool model_entry(
 	const uint8_t *ip = frame + p->l3_off;
 	unsigned family = v4 ? 4 : v6 ? 6 : 0;
 	bool proto_ports = p->proto == 6 || p->proto == 17 || p->proto == 132;
-	bool ext = v6 && later && (p->proto == 0 || p->proto == 43 || p->proto == 60);
+	bool ext = v6 &&
+		(later ? p->proto == 0 || p->proto == 43 || p->proto == 60 : unknown && p->flags & MR_PKT_OPTIONS);
 	bool any_port = unknown && (proto_ports || ext) && !entry->except;
 	bool any_icmp = unknown && (p->proto == (v4 ? 1 : 58) || ext) && !entry->except;
 	/* Of an unknown packet nothing else is known of the transport either. */

@@ -679,3 +679,134 @@ Test(fragment, workers_running_at_once)
 	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
 }
+
+/*
+ * RFC 8200 section 4.5: where options follow the fragment header, the later ones' header names the options and not the transport.  So
+ * they come up whatever protocol is matched, and the first one must, too, that they need not wait for it in vain.
+ */
+Test(fragment, options_behind_the_fragment_header)
+{
+	struct rig *r = rig_create(
+		WIRE "pipelines:\n  in: { from: [ wan ], match: [ { proto: tcp } ], stages: [], to: lan }\n", NULL);
+	for (unsigned k = 0; k < 2; k++) {
+		struct plan p = plan(6, 17, 53, 1 + k, 2);
+		uint8_t frame[4096];
+		for (unsigned i = 0; i < 2; i++) {
+			unsigned piece = i ^ k;
+			uint32_t len = cut(&p.d, p.from[piece], p.end[piece], frame);
+			frame[54] = 60;
+			if (!piece) { /* eight bytes of padding, which the datagram begins with */
+				uint8_t *l4 = frame + 62;
+				memmove(l4 + 8, l4, len - 62 - 8);
+				memcpy(l4, (uint8_t[]){ 17, 0, 1, 4, 0, 0, 0, 0 }, 8);
+			}
+			rig_inject(r, "wan", 0, frame, len);
+		}
+	}
+	rig_turn(r);
+	cr_assert_eq(rig_kernel(r, "wan"), 4);
+	cr_assert_eq(mr_stats_worker(r->sh.stats, 0)->fragments, 0, "nobody waits");
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
+/* ---- storm ------------------------------------------------------------------------------------------------------------------ */
+
+#define VLANS                                                                                                        \
+	WIRE "stages:\n  guard: { type: filter, default: drop, rules: [ { name: dns, action: accept, dport: 53 } ] " \
+	     "}\n"
+
+static const char *const worlds[] = {
+	VLANS "pipelines:\n  in: { from: [ wan ], match: all, stages: [ guard ], to: lan }\n"
+	      "  out: { from: [ lan ], match: all, stages: [], to: wan }\n",
+	VLANS "pipelines:\n  in: { from: [ wan ], match: [ { proto: udp, dport: 53 } ], stages: [], to: lan }\n"
+	      "  out: { from: [ lan ], match: all, state: none, stages: [], to: wan }\n",
+	"version: 1\ninterfaces:\n  wan: { device: wan0, vlan_zones: true, zone: a }\n  lan: { device: lan0 }\n"
+	"pipelines:\n  out: { from: [ wan ], match: all, stages: [], to: lan }\n"
+	"  in: { from: [ lan ], match: [ { proto: tcp } ], stages: [], to: wan }\n",
+	"version: 1\ninterfaces:\n  lan: { device: lan0 }\npipelines:\n  in: { from: [ lan ], match: all, stages: [], "
+	"to: kernel }\n",
+};
+
+/* A frame of one of a few datagrams: cut well or badly, tagged, first one or not, its lengths sometimes wrong. */
+static uint32_t random_piece(struct rng *r, uint8_t *frame)
+{
+	static const uint8_t protos[] = { 17, 17, 6, 1, 58, 47 };
+	struct datagram d = { .family = rng_below(r, 2) ? 4 : 6,
+		.proto = protos[rng_below(r, 6)],
+		.sport = 1000,
+		.dport = 53 + rng_below(r, 2),
+		.id = rng_below(r, 200),
+		.bytes = 1001,
+		.host = (uint8_t)rng_below(r, 2) };
+	uint32_t from = rng_below(r, 5) * 200, end = from + 200;
+	if (!rng_below(r, 20))
+		from += 8 * rng_below(r, 10);
+	if (!rng_below(r, 20))
+		end += rng_below(r, 20);
+	end = end > 1001 || from >= 800 ? 1001 : end;
+	uint32_t len = cut(&d, from, end, frame);
+	if (!rng_below(r, 30))
+		frame[12 + rng_below(r, 60)] ^= (uint8_t)(1 + rng_below(r, 255));
+	if (!rng_below(r, 30))
+		len = 14 + rng_below(r, len - 14);
+	if (!rng_below(r, 3)) {
+		memmove(frame + 16, frame + 12, len - 12);
+		put16(frame + 12, 0x8100);
+		put16(frame + 14, rng_below(r, 3));
+		len += 4;
+	}
+	return len;
+}
+
+/* Whatever comes, under whatever configuration, with rings and pools that run full: every frame has one outcome and comes back. */
+static void storm(unsigned workers, unsigned queues, uint32_t frames, unsigned rounds, uint64_t seed)
+{
+	struct rig_options opt = { .worker_cnt = workers, .queues = queues, .frames = frames };
+	struct rig *r = rig_create(worlds[0], &opt);
+	struct rng rng = { seed };
+	uint8_t frame[4096];
+	uint64_t given = 0, received = 0;
+	for (unsigned i = 0; i < rounds; i++) {
+		for (unsigned n = rng_below(&rng, 300); n; n--, given++) {
+			uint32_t len = random_piece(&rng, frame);
+			rig_inject(r, rng_below(&rng, 3) ? "wan" : "lan", rng_below(&rng, queues), frame, len);
+		}
+		for (unsigned q = 0; q < queues; q++)
+			r->interface[2].queue[q].tx_room = rng_below(&rng, 4) ? UINT32_MAX : rng_below(&rng, 50);
+		for (unsigned n = rng_below(&rng, 6); n; n--)
+			mr_worker_poll(r->worker[rng_below(&rng, workers)]);
+		if (!rng_below(&rng, 10))
+			rig_turn(r);
+		if (!rng_below(&rng, 8))
+			rig_reload(r, worlds[rng_below(&rng, 4)]);
+		if (!rng_below(&rng, 40))
+			nanosleep(&(struct timespec){ .tv_nsec = 40 * MS }, NULL);
+		rig_sent(r, "wan");
+		rig_sent(r, "lan");
+		rig_kernel(r, "wan");
+		rig_kernel(r, "lan");
+	}
+	rig_reload(r, worlds[0]);
+	rig_turn(r);
+	for (unsigned w = 0; w < workers; w++)
+		mr_worker_stop(r->worker[w]);
+	for (unsigned w = 0; w < workers; w++)
+		mr_worker_stop(r->worker[w]);
+	for (unsigned id = 0; id < MR_STATS_INGRESS; id++) {
+		struct mr_stats_ingress s;
+		mr_stats_ingress_sum(r->sh.stats, id, &s);
+		received += s.received.packets;
+	}
+	cr_assert_eq(received, given, "%llu of %llu", (unsigned long long)received, (unsigned long long)given);
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
+Test(fragment, storm)
+{
+	storm(1, 1, 1024, 300, 1);
+	storm(2, 2, 512, 300, 2);
+	storm(3, 2, 4096, 300, 3); /* more workers than queues */
+	storm(4, 1, 1024, 300, 4);
+}

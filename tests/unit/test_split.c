@@ -129,6 +129,20 @@ Test(split, what_cannot_be)
 	cr_assert_eq(mr_parse(frame, frame + 42, &p), MR_PARSE_OK);
 	cr_assert_eq(mr_split_begin(&s, frame, &p, 67), 0);
 	cr_assert_eq(mr_split_begin(&s, frame, &p, 68), 1);
+	/* the end of what it is a part of lies beyond 64 KB: an offset has 13 bits, and the next is "more fragments" */
+	uint8_t big[14 + 20 + 1000] = { [12] = 8, [14] = 0x45 };
+	put16(big + 16, 1020);
+	big[23] = 253;
+	for (unsigned more = 0; more < 2; more++) {
+		put16(big + 20, (more ? 0x2000 : 0) | 0x1fff);
+		finish_ip4(big + 14);
+		cr_assert_eq(mr_parse(big, big + sizeof(big), &p), MR_PARSE_OK);
+		cr_assert_eq(mr_split_begin(&s, big, &p, 576), 0);
+	}
+	put16(big + 20, (65535 - 1000) / 8);
+	finish_ip4(big + 14);
+	cr_assert_eq(mr_parse(big, big + sizeof(big), &p), MR_PARSE_OK);
+	cr_assert_eq(mr_split_begin(&s, big, &p, 576), 2);
 }
 
 /* ---- in the path ------------------------------------------------------------------------------------------------------ */
