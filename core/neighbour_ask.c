@@ -167,6 +167,8 @@ static bool wanted(struct mr_neighbours *t, uint16_t slot)
 		return mr_neighbours_turn(
 			t, slot, port_up(t, slot) ? MR_NEIGHBOUR_RESOLVING : MR_NEIGHBOUR_UNREACHABLE, NULL);
 	case MR_NEIGHBOUR_RESOLVING:
+		if (!s->asked)
+			s->since_ms = t->now_ms; /* made earlier, for nobody: its time begins now */
 		return false;
 	default: /* it was decided meanwhile */
 		return __atomic_exchange_n(&t->wanted[slot], 0, __ATOMIC_ACQ_REL);

@@ -92,7 +92,11 @@ static bool attach(struct mr_neighbours *t, struct mr_neighbour_tunnel *n, uint1
 			t->slot[under].tunnel_cnt++;
 		n->under = under;
 	}
-	return write_tunnel(t, n);
+	bool waited = write_tunnel(t, n);
+	/* Whoever waits for the tunnel waits for this one now, and does not say so again. */
+	if (under && __atomic_load_n(&t->wanted[n->slot], __ATOMIC_RELAXED))
+		mr_neighbours_want(t, under);
+	return waited;
 }
 
 /* The parameters as they are compared: what the encapsulation does not use is 0. */

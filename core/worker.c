@@ -102,7 +102,7 @@ static __attribute__((noinline)) void not_ready(struct mr_worker *w, const struc
 		mr_answer_drop(w, f, data, p, ingress, MR_REASON_TTL, 0);
 		return;
 	}
-	if (kind != MR_NH_ROUTED && w->sh->neighbours)
+	if (kind == MR_NH_RESOLVING && w->sh->neighbours)
 		mr_neighbours_want(w->sh->neighbours, slot);
 	if (kind == MR_NH_UNREACHABLE) {
 		mr_answer_drop(w, f, data, p, ingress, MR_REASON_NEIGHBOUR_FAILED, 0);

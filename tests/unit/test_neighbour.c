@@ -327,6 +327,24 @@ Test(neighbour, no_answer)
 	end(w);
 }
 
+/* A slot made for nobody: the first packet comes late, and has the whole time all the same. */
+Test(neighbour, wanted_late_is_asked_for_as_long)
+{
+	struct world *w = world(false, 0);
+	uint16_t a = slot4(w, WAN, 1, 0, 1000);
+
+	mr_neighbours_service(w->t, 5900);
+	mr_neighbours_want(w->t, a);
+	mr_neighbours_service(w->t, 5901);
+	mr_neighbours_service(w->t, 6100);
+	cr_assert_eq(kind(w, a), MR_NH_RESOLVING);
+	mr_neighbours_service(w->t, 10900);
+	cr_assert_eq(kind(w, a), MR_NH_RESOLVING);
+	mr_neighbours_service(w->t, 10901);
+	cr_assert_eq(kind(w, a), MR_NH_UNREACHABLE);
+	end(w);
+}
+
 /* A worker that read RESOLVING just before it was resolved says so just after. */
 Test(neighbour, wanted_too_late)
 {
@@ -657,6 +675,27 @@ Test(neighbour, tunnels_follow)
 	cr_assert_eq(usage(w).tunnel_cnt, 2);
 	struct mr_tunnel none = { .encap = MR_ENCAP_NONE };
 	cr_assert_eq(mr_neighbours_tunnel(w->t, NULL, &none), 0);
+	end(w);
+}
+
+/* Packets wait for a tunnel whose route moves: they wait for the neighbour it goes by now, and that one is asked for. */
+Test(neighbour, a_tunnel_that_moves_takes_its_wants_along)
+{
+	struct world *w = routed_world = world(false, 0);
+	struct mr_tunnel p = { .encap = MR_ENCAP_IP4, .src = { 192, 0, 2, 1 }, .dst = { 198, 51, 100, 1 } };
+	via = 1;
+	uint16_t a = mr_neighbours_tunnel(w->t, NULL, &p);
+
+	mr_neighbours_want(w->t, a);
+	mr_neighbours_service(w->t, 1000);
+	via = 2;
+	mr_neighbours_tunnels_refresh(w->t, NULL);
+	mr_neighbours_want(w->t, a); /* the next packet */
+	for (unsigned ms = 1000; ms <= 6500; ms += 100)
+		mr_neighbours_service(w->t, ms);
+	cr_assert_eq(kind(w, a), MR_NH_UNREACHABLE, "nobody answered");
+	cr_assert_eq(kind(w, slot4(w, WAN, 2, 0, 1)), MR_NH_UNREACHABLE);
+	cr_assert_geq(w->changed_cnt, 1, "who waits is told");
 	end(w);
 }
 
