@@ -100,6 +100,19 @@ def route_moves(net):
         net.changed([("and none, IPv%d" % family, rt.datagram(src, far), words)])
 
 
+def reloaded(net):
+    """Nothing is lost when the configuration is read again (the kernel has none)."""
+    for family in ANY:
+        flow = Flow(net, family)
+        for _ in range(3):
+            time.sleep(0.1)
+            if net.m:
+                net.run("r", [w.find_millrace(), "--name", net.m.instance, "reload"])
+        time.sleep(0.2)
+        got = flow.stop()
+        net.tell("three reloads under a flow, IPv%d: all arrive, in order, by one way" % family, (got["s"] == list(range(len(flow.sent_at))), got["t"]), (True, []))
+
+
 def addresses(net):
     """An address of the box comes and goes: while it is there, it is the box's."""
     for family, near, there in ((4, rt.C4, "10.99.0.9"), (6, rt.C6, "fd00:99::9")):
@@ -197,7 +210,7 @@ def not_followed(net):
 
 
 def test(tap, bed):
-    rt.both(tap, bed, (route_moves, addresses, link_goes))
+    rt.both(tap, bed, (route_moves, reloaded, addresses, link_goes))
     rt.both(tap, bed, (rules, not_followed), kernel_forwards=1 << 30)
 
 

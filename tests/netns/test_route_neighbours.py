@@ -137,6 +137,39 @@ def moves(net):
         w.wait_for(lambda: rt.MACS["s0"] in net.run("r", "ip neigh show %s dev wan" % dst))
 
 
+def own_address(net):
+    """The router's own MAC addresses change: frames bear the new one, and are taken for it."""
+    for family, src, dst in rt.FAMILIES:
+        new, box = "02:00:00:00:02:aa", (rt.R4 if family == 4 else rt.R6)["lan"]
+        net.run("r", "ip link set wan address " + new)
+        p, far = net.port("c0"), net.port("s0")
+        seen, n, end = None, 0, time.monotonic() + 15
+        while seen != new and time.monotonic() < end:
+            p.send(net.frame(numbered(src, dst, n)))
+            n += 1
+            got = far.take()
+            while got is not None:
+                seen = got[6:12].hex(":") if number_of(got) is not None else seen
+                got = far.take()
+        net.tell("the egress has a new address, IPv%d" % family, seen, new)
+        net.run("r", "ip link set wan address " + rt.MACS["wan"])
+        new = "02:00:00:00:01:aa"
+        net.run("r", "ip link set lan address " + new)
+        kind = w.IP4 if family == 4 else w.IP6
+
+        def by(mac):
+            return lambda packet: w.eth(packet, kind, dst=mac, src=rt.MACS["c0"])
+        asks = [("to the ingress's new address, IPv%d" % family, rt.datagram(src, dst), "to s", by(new)),
+                ("an error from there, IPv%d" % family, rt.datagram(src, dst, ttl=1), "error %s from %s to c" % ("11/0" if family == 4 else "3/0", box), by(new)),
+                ("to its old address, IPv%d" % family, rt.datagram(src, dst), "silence", by(rt.MACS["lan"]))]
+        net.changed(asks)
+        net.run("r", "ip link set lan address " + rt.MACS["lan"])
+        net.run("c", "ip neigh flush all", check=False)
+        net.changed([("and back, IPv%d" % family, rt.datagram(src, dst), "to s")])
+    # IPv6 routes that went with the change
+    net.run("r", "ip -6 route replace fd00:99::/64 via %s" % rt.S6)
+
+
 def forgotten(net):
     """Somebody deletes the neighbour, or makes it permanent with another address: the flow follows."""
     for family, src, dst in rt.FAMILIES:
@@ -185,7 +218,7 @@ def kept_fresh(net):
 
 
 def test(tap, bed):
-    rt.both(tap, bed, (first_packets, nobody_there, moves, forgotten, kept_fresh))
+    rt.both(tap, bed, (first_packets, nobody_there, moves, own_address, forgotten, kept_fresh))
 
 
 if __name__ == "__main__":

@@ -96,6 +96,29 @@ def multipath(net):
             net.run("r", ["ip", "-6" if ":" in via else "-4", "route", "replace", p6, "via", via])
 
 
+def gateways(net):
+    """The ways to write a next hop."""
+    local = {"s": "fe80::ff:fe00:202", "t": "fe80::ff:fe00:302"}
+    for turn in ("", ", neighbours forgotten"):
+        for end, dev in (("s", "wan"), ("t", "wan2")):
+            if turn:
+                net.neighbours_forgotten()
+            net.run("r", "ip -6 route replace fd00:99::/64 via %s dev %s" % (local[end], dev))
+            net.changed([("by a link-local gateway, to %s%s" % (end, turn), rt.datagram(rt.C6, rt.ANY6), "to " + end)])
+            net.run("r", "ip route replace 10.99.0.0/24 via inet6 %s dev %s" % (local[end], dev))
+            net.changed([("IPv4 by an IPv6 gateway, to %s%s" % (end, turn), rt.datagram(rt.C4, rt.ANY4), "to " + end)])
+    net.run("r", "ip neigh replace 192.0.2.77 lladdr %s dev wan nud permanent" % rt.MACS["s0"])
+    net.run("r", "ip route replace 10.99.0.0/24 via 192.0.2.77 dev wan onlink")
+    net.changed([("onlink", rt.datagram(rt.C4, rt.ANY4), "to s")])
+    net.run("r", "ip route replace 10.99.0.0/24 dev wan2")
+    net.changed([("by a device alone", rt.datagram(rt.C4, rt.ANY4), "to t")])
+    net.run("r", "ip -6 route replace fd00:99::/64 dev wan2")
+    net.changed([("IPv6 by a device alone, where nobody answers", rt.datagram(rt.C6, rt.ANY6), "error 1/3 from %s to c" % rt.R6["lan"])])
+    for prefix, via in (("10.99.0.0/24", rt.S4), ("fd00:99::/64", rt.S6)):
+        net.run("r", "ip route replace %s via %s" % (prefix, via))
+    net.changed([("as before", rt.datagram(rt.C4, rt.ANY4), "to s"), ("IPv6 as before", rt.datagram(rt.C6, rt.ANY6), "to s")])
+
+
 def nexthop_objects(net):
     for family, (src, dst, prefix, s, t) in ANY.items():
         ipr, v = ["ip", "-%d" % family, "route"], ", IPv%d" % family
@@ -131,7 +154,7 @@ def nexthop_objects(net):
 
 
 def test(tap, bed):
-    rt.both(tap, bed, (multipath, nexthop_objects))
+    rt.both(tap, bed, (multipath, gateways, nexthop_objects))
 
 
 if __name__ == "__main__":
