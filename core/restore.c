@@ -2,11 +2,13 @@
 #include "core/restore.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,8 +18,12 @@
 #define RETRY_MS    20
 #define RETRIES     50
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
 struct entry {
-	uint64_t space; /* network namespace */
+	uint64_t space; /* cookie of the network namespace */
 	uint64_t run;
 	struct mr_restore r;
 };
@@ -28,10 +34,18 @@ struct state {
 	struct entry entry[ENTRIES_MAX];
 };
 
+/* Not its number in /proc, which the next namespace gets: this one is never given out again before the machine's next boot. */
 static uint64_t this_space(void)
 {
-	struct stat st;
-	return stat("/proc/thread-self/ns/net", &st) ? 0 : (uint64_t)st.st_ino;
+	uint64_t cookie = 0;
+	socklen_t bytes = sizeof(cookie);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &bytes))
+		cookie = 0;
+	close(fd);
+	return cookie;
 }
 
 /* Nothing when there is no file; lines that are not understood are left out. */
@@ -66,9 +80,15 @@ static int save(const struct state *s)
 	if (mkdir(FOLDER, 0755) && errno != EEXIST)
 		return -errno;
 	snprintf(path, sizeof(path), "%s.new", s->path);
-	FILE *f = fopen(path, "we");
-	if (!f)
-		return -errno;
+	(void)unlink(path); /* of a run that was killed while it wrote */
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
+	if (!f) {
+		err = -errno;
+		if (fd >= 0)
+			close(fd);
+		return err;
+	}
 	for (unsigned i = 0; i < s->cnt; i++) {
 		const struct entry *n = &s->entry[i];
 		const struct mr_restore *r = &n->r;
@@ -76,8 +96,9 @@ static int save(const struct state *s)
 			n->run, r->ifindex, r->offloads, r->before.rx, r->before.tx, r->before.combined, r->set.rx,
 			r->set.tx, r->set.combined);
 	}
-	if (fclose(f) || rename(path, s->path))
-		err = -errno;
+	bool whole = !fflush(f) && !ferror(f);
+	if (fclose(f) || !whole || rename(path, s->path))
+		err = errno ? -errno : -EIO;
 	if (err)
 		(void)unlink(path);
 	return err;
@@ -95,6 +116,18 @@ static struct entry *find(struct state *s, uint32_t ifindex)
 static void take_out(struct state *s, struct entry *n)
 {
 	*n = s->entry[--s->cnt];
+}
+
+/* A free entry; in a file that is full, that of the oldest line of another namespace, which may be gone. */
+static struct entry *make_room(struct state *s)
+{
+	uint64_t here = this_space();
+	for (unsigned i = 0; s->cnt == ENTRIES_MAX && i < s->cnt; i++)
+		if (s->entry[i].space != here) {
+			memmove(&s->entry[i], &s->entry[i + 1], (s->cnt - i - 1) * sizeof(s->entry[0]));
+			s->cnt--;
+		}
+	return s->cnt < ENTRIES_MAX ? &s->entry[s->cnt++] : NULL;
 }
 
 static bool any_channels(const struct mr_device_channels *c)
@@ -116,7 +149,7 @@ int mr_restore_remember(const char *instance, uint64_t run, struct mr_restore *r
 		}
 	}
 	if (!n && s && (r->offloads || any_channels(&r->before))) {
-		n = s->cnt < ENTRIES_MAX ? &s->entry[s->cnt++] : NULL;
+		n = make_room(s);
 		err = n ? 0 : -ENOSPC;
 	}
 	if (n) {

@@ -6,8 +6,8 @@
  *                                      └ kill -9 ─► undo                        the next start of the instance, or `cleanup`
  *
  * One small text file an instance, /run/millrace/NAME.state, a line a device; gone with the last line, and with the machine's next
- * boot.  A line names the network namespace: entries of another one are neither touched nor lost.  What somebody else has changed
- * since is left as it is.  Threads: control, one process of an instance at a time.
+ * boot.  A line names the network namespace: entries of another one are not touched, and lost only to make room.  What somebody else
+ * has changed since is left as it is.  Threads: control, one process of an instance at a time.
  */
 #ifndef MR_CORE_RESTORE_H
 #define MR_CORE_RESTORE_H
