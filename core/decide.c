@@ -153,9 +153,9 @@ static bool has_router_options(const struct mr_packet *p)
 	return h->flags & MR_PKT_IP4 || p->data[h->l3_off + 6] == MR_IP_HOPOPTS;
 }
 
-enum frame_for { FRAME_FOR_US, FRAME_FOR_ALL, FRAME_FOR_VLAN, FRAME_FOR_OTHER };
+enum frame_for { FRAME_FOR_US, FRAME_FOR_ALL, FRAME_FOR_OTHER };
 
-/* Whose the frame is.  A VLAN device may have an address of its own, which only the stack knows. */
+/* Whose the frame is.  Devices over the interface (VLAN, macvlan) may have addresses of their own, which only the stack knows. */
 static enum frame_for frame_for(const struct mr_packet *p)
 {
 	static const uint8_t none[6];
@@ -164,7 +164,7 @@ static enum frame_for frame_for(const struct mr_packet *p)
 		return FRAME_FOR_ALL;
 	if (!memcmp(mac, none, 6) || !memcmp(mac, p->data, 6))
 		return FRAME_FOR_US;
-	return p->parsed->vlan_cnt ? FRAME_FOR_VLAN : FRAME_FOR_OTHER;
+	return FRAME_FOR_OTHER;
 }
 
 static bool is_multicast(const struct mr_tuple *t)
@@ -198,9 +198,7 @@ static bool route(struct mr_packet *p, struct mr_flow_decision *d)
 	enum frame_for whose = frame_for(p);
 	if (!p->tuple.family)
 		return to_stack(p, d, MR_REASON_NONE);
-	if (whose == FRAME_FOR_OTHER)
-		return drop(p, MR_REASON_OTHER_HOST);
-	if (martian(&p->tuple) || (whose == FRAME_FOR_ALL && !is_multicast(&p->tuple)) || whose == FRAME_FOR_VLAN ||
+	if (martian(&p->tuple) || (whose == FRAME_FOR_ALL && !is_multicast(&p->tuple)) || whose == FRAME_FOR_OTHER ||
 		(has_router_options(p) && !p->translated)) {
 		p->aside = true;
 		return to_stack(p, d, MR_REASON_NONE);

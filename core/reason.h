@@ -40,7 +40,6 @@
 	X(PROHIBIT, "route-prohibit", "a prohibit route")                                          \
 	X(UNMIRRORED, "route-unmirrored",                                                          \
 		"translated, but its route is one only the kernel can follow (rule, VRF, tunnel)") \
-	X(OTHER_HOST, "other-host", "to be routed, but the frame was for another MAC address")     \
 	X(NEIGHBOUR_QUEUE, "neighbour-queue", "too many packets wait for a neighbour")             \
 	X(NEIGHBOUR_FAILED, "neighbour-failed", "the kernel did not find the neighbour")           \
 	X(FRAG_TIMEOUT, "fragment-timeout", "the first fragment did not come in time")             \

@@ -128,7 +128,6 @@ def sources(net):
         ("a packet in a broadcast frame", rt.datagram(rt.C4, rt.S4), "silence", to_a_group(4, "ff:ff:ff:ff:ff:ff")),
         ("an IPv6 packet in a broadcast frame", rt.datagram(rt.C6, rt.S6), "silence", to_a_group(6, "ff:ff:ff:ff:ff:ff")),
     ])
-    net.counted("other-host")
     net.fates([("a later fragment whose first one never comes", lambda m: piece(rt.C4, rt.S4, 100, 0, m, 9)),
                ("a later IPv6 fragment whose first one never comes", lambda m: piece(rt.C6, rt.S6, 100, 0, m, 9))])
     net.run("r", "ip route add 10.88.0.0/24 via %s" % rt.C4)
