@@ -120,6 +120,7 @@ uint32_t mr_prefix_make(struct mr_routes *r, unsigned f, const uint8_t *addr, un
 			p->cap *= 2;
 		}
 		i = p->top++;
+		p->walk_left += p->walk_left != 0; /* a walk that comes round at the end comes back to where it began */
 	}
 	if (++p->cnt > p->bucket_cnt)
 		split_bucket(r, f);
@@ -351,10 +352,12 @@ static bool visit(struct mr_routes *r, unsigned f, uint32_t prefix)
 	for (uint32_t n = mr_prefix_at(r, f, prefix)->first; n;) {
 		uint32_t next = r->entry[n].next;
 		wanted |= r->path[r->entry[n].path].revisit;
-		if (r->path[r->entry[n].path].flushed)
+		if (r->path[r->entry[n].path].flushed) {
 			mr_prefix_remove(r, f, prefix, before, n);
-		else
+			wanted = true; /* its number may be another path's soon */
+		} else {
 			before = n;
+		}
 		n = next;
 	}
 	return wanted;

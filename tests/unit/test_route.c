@@ -6,6 +6,7 @@
  */
 #include "core/reason.h"
 #include "core/route.h"
+#include "core/route_table.h"
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -71,11 +72,18 @@ static void begin(const void *head, size_t bytes)
 	memcpy(buf + sizeof(struct nlmsghdr), head, bytes);
 }
 
+static void feed_last(void)
+{
+	mr_routes_feed(r, buf, n);
+}
+
+static void (*feeds)(void) = feed_last;
+
 static void send_it(unsigned type, unsigned flags)
 {
 	struct nlmsghdr h = { .nlmsg_len = (uint32_t)n, .nlmsg_type = (uint16_t)type, .nlmsg_flags = (uint16_t)flags };
 	memcpy(buf, &h, sizeof(h));
-	mr_routes_feed(r, buf, n);
+	feeds();
 }
 
 static void link_is(uint32_t ifindex, unsigned flags, uint32_t lower, uint16_t vlan, uint32_t master)
@@ -274,6 +282,73 @@ Test(route, a_device_that_goes_down_takes_its_routes_along)
 	cr_assert_eq(ask("198.51.100.1", 1).slot, 0x303, "the kernel has forgotten the route");
 	route_msg(RTM_NEWROUTE, "198.51.100.0", 24, RTN_UNICAST, "10.0.0.2@1");
 	cr_assert_eq(ask("198.51.100.1", 1).slot, 0x102);
+}
+
+/* What feeding does, but for the walk over all prefixes that follows it in slices. */
+static void hear_last(void)
+{
+	const void *data = buf;
+	size_t bytes = n;
+	struct mr_rtnl m;
+	while (mr_rtnl_read(&data, &bytes, &m)) {
+		if (m.kind == MR_RTNL_LINK)
+			mr_route_link_heard(r, &m, false);
+		else if (m.kind == MR_RTNL_ROUTE)
+			mr_route_heard(r, &m, false);
+	}
+}
+
+static void route_nr(unsigned i, const char *gateway)
+{
+	char prefix[32];
+	snprintf(prefix, sizeof(prefix), "100.%u.%u.0", i / 256, i % 256);
+	route_msg(RTM_NEWROUTE, prefix, 24, RTN_UNICAST, gateway);
+}
+
+Test(route, routes_that_go_while_others_come_all_go)
+{
+	enum { OLD = 300, NEW = 500 };
+	for (unsigned i = 0; i < OLD; i++)
+		route_nr(i, "10.0.0.2@1");
+	link_is(3, 0, 0, 0, 0); /* a walk before: the next one begins where it ended */
+	link_is(3, UP, 0, 0, 0);
+	mr_prefixes_walk(r, 0, true);
+	while (mr_prefixes_walk_some(r, 7))
+		;
+	feeds = hear_last;
+	link_is(1, 0, 0, 0, 0);
+	for (unsigned i = 0; i < NEW; i++) {
+		route_nr(OLD + i, "10.0.0.3@3");
+		mr_prefixes_walk_some(r, 1);
+	}
+	while (mr_prefixes_walk_some(r, 7))
+		;
+	mr_route_round_end(r);
+	for (unsigned i = 0; i < OLD; i++) {
+		char dst[32];
+		snprintf(dst, sizeof(dst), "100.%u.%u.1", i / 256, i % 256);
+		is(dst, MR_ROUTE_DROP, MR_REASON_NO_ROUTE);
+	}
+	is("100.2.0.1", MR_ROUTE_SLOT, MR_REASON_NONE);
+}
+
+Test(route, a_route_forgotten_by_a_later_walk_leaves_no_way_behind)
+{
+	route_nr(0, "10.0.0.2@1");
+	feeds = hear_last;
+	link_is(1, 0, 0, 0, 0);
+	r->prefixes[0].walk_left = 0; /* as if this walk had been over before it came there */
+	for (uint32_t i = 1; i < r->path_top; i++)
+		r->path[i].revisit = false;
+	link_is(2, 0, 0, 0, 0);
+	mr_prefixes_walk(r, 0, false);
+	while (mr_prefixes_walk_some(r, 7))
+		;
+	mr_route_round_end(r);
+	route_nr(1, "10.0.0.3@3"); /* by the number that became free */
+	mr_route_round_end(r);
+	is("100.0.0.1", MR_ROUTE_DROP, MR_REASON_NO_ROUTE);
+	is("100.0.1.1", MR_ROUTE_SLOT, MR_REASON_NONE);
 }
 
 Test(route, vlan_devices_over_an_interface_are_ours)
