@@ -15,10 +15,11 @@
 #define FULL_UNITS ((uint32_t)(sizeof(struct mr_fib_full) / MR_FIB_UNIT_BYTES))
 #define FULL_RUNS \
 	8u /* a full block with no more runs than this becomes a line again: fewer than fit, so that it does not swing */
-#define GROW_SMALL (64u << 10) /* the arena up to GROW_HUGE, by small pages */
-#define GROW_HUGE  (2u << 20)  /* and by this from there, by huge pages where the kernel has them */
-#define RECLAIM_AT 64u         /* asking for an epoch looks at every worker: not for less */
-#define RING_MIN   256u
+#define GROW_SMALL    (64u << 10) /* the arena up to GROW_HUGE, by small pages */
+#define GROW_HUGE     (2u << 20)  /* and by this from there, by huge pages where the kernel has them */
+#define RECLAIM_AT    64u         /* asking for an epoch looks at every worker: not for less */
+#define RECLAIM_EVERY 16u         /* ... and while a reader holds them up, not before so many more were given up */
+#define RING_MIN      256u
 
 void *mr_fib_map(uint64_t bytes)
 {
@@ -45,30 +46,41 @@ static int ring_grow(struct mr_fib *f)
 	return 0;
 }
 
+static const struct mr_fib_retired *retired_at(const struct mr_fib *f, uint64_t i)
+{
+	return &f->retired[i & (f->retired_cap - 1)];
+}
+
+/* The first of the ring that readers may still be in.  Stamps only grow: what was before one that has passed, has too. */
+static uint64_t still_read(const struct mr_fib *f)
+{
+	uint64_t low = f->retired_head, high = f->retired_tail, look = high - 1; /* often all of them */
+
+	if (!f->epoch)
+		return high;
+	for (; low < high; look = low + (high - low) / 2) {
+		if (mr_epoch_passed(f->epoch, retired_at(f, look)->stamp))
+			low = look + 1;
+		else
+			high = look;
+	}
+	return low;
+}
+
 static void reclaim(struct mr_fib *f)
 {
-	const struct mr_fib_retired *oldest = &f->retired[f->retired_head & (f->retired_cap - 1)];
-	const struct mr_fib_retired *newest = &f->retired[(f->retired_tail - 1) & (f->retired_cap - 1)];
-	uint64_t passed = !f->epoch                        ? UINT64_MAX
-		: mr_epoch_passed(f->epoch, newest->stamp) ? newest->stamp
-		: mr_epoch_passed(f->epoch, oldest->stamp) ? oldest->stamp
-							   : 0;
-
-	for (; f->retired_head != f->retired_tail; f->retired_head++) {
-		const struct mr_fib_retired *r = &f->retired[f->retired_head & (f->retired_cap - 1)];
-		if (r->stamp > passed)
-			break;
-		mr_fib_block_drop(f, r->block);
+	for (uint64_t end = still_read(f); f->retired_head != end; f->retired_head++) {
+		mr_fib_block_drop(f, retired_at(f, f->retired_head)->block);
 		f->block_cnt++; /* it left when it was retired */
 	}
 }
 
 int mr_fib_block_prepare(struct mr_fib *f, unsigned cnt)
 {
-	uint64_t waiting = f->retired_tail - f->retired_head;
-
-	if (waiting >= RECLAIM_AT && (waiting < 2 * RECLAIM_AT || !(waiting % 16)))
+	if (f->retired_tail - f->retired_head >= RECLAIM_AT && f->retired_tail >= f->reclaim_at) {
 		reclaim(f);
+		f->reclaim_at = f->retired_tail + RECLAIM_EVERY;
+	}
 	while (f->retired_tail - f->retired_head + cnt > f->retired_cap) {
 		int ret = ring_grow(f);
 		if (ret)

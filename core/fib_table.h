@@ -92,6 +92,7 @@ struct mr_fib {
 	uint32_t free[2];               /* first free line, full block; 0 = none; linked by header */
 	struct mr_fib_retired *retired; /* ring of retired_cap, a power of 2; mapped */
 	uint64_t retired_head, retired_tail, retired_cap;
+	uint64_t reclaim_at; /* the tail from which on it is worth asking again whose epoch has passed */
 	uint64_t block_cnt;
 	uint32_t touched[2]; /* which 2 MiB of the first levels were written */
 };

@@ -134,6 +134,8 @@ static inline __attribute__((always_inline)) void look(
 			_mm512_mask_storeu_epi32(value + g * 16, lanes, _mm512_and_si512(l[g].best, max));
 		}
 	}
+	/* The gathers are plain loads: none of them after the version. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	if (mr_fib_undisturbed(before, __atomic_load_n(&f->version, __ATOMIC_ACQUIRE)))
 		return;
 	for (uint64_t left = pieced; left; left &= left - 1) {
