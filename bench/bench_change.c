@@ -4,7 +4,7 @@
  * what the change costs the packets that meet it.
  *
  *                 172.16.1.2 ── lan ┌────────┐ wan ─── 172.16.2.2 (old), 172.16.2.3
- *     flows from 10/8 to 20/8  ───► │ worker │
+ *     flows from 10/8 to 90/8  ───► │ worker │
  *                          ◄─────── └────────┘ wan2 ── 172.16.3.2          answers come in by wan2
  *                                     ▲ records      ▲ core/route.c, core/neighbour.c
  *                                     └──────────────┴── netlink ── a namespace of its own, changed by `ip`
@@ -76,26 +76,26 @@ struct change {
 #define NEW "172.16.2.3"
 
 static const struct change changes[] = {
-	{ "route of a /8", "route replace 20.0.0.0/8 via " OLD "\n", "route replace 20.0.0.0/8 via " NEW "\n",
+	{ "route of a /8", "route replace 90.0.0.0/8 via " OLD "\n", "route replace 90.0.0.0/8 via " NEW "\n",
 		MAC_NEW },
-	{ "default route", "route del 20.0.0.0/8\nroute replace default via " OLD "\n",
+	{ "default route", "route del 90.0.0.0/8\nroute replace default via " OLD "\n",
 		"route replace default via " NEW "\n", MAC_NEW },
-	{ "next-hop object", "nexthop replace id 7 via " OLD " dev wan\nroute replace 20.0.0.0/8 nhid 7\n",
+	{ "next-hop object", "nexthop replace id 7 via " OLD " dev wan\nroute replace 90.0.0.0/8 nhid 7\n",
 		"nexthop replace id 7 via " NEW " dev wan\n", MAC_NEW },
-	{ "neighbour's MAC", "route replace 20.0.0.0/8 via " OLD "\n",
+	{ "neighbour's MAC", "route replace 90.0.0.0/8 via " OLD "\n",
 		"neigh replace " OLD " lladdr 02:00:00:00:00:0b dev wan nud permanent\n", MAC_NEW },
-	{ "MTU of a link", "route replace 20.0.0.0/8 via " OLD "\n", "link set wan mtu 100\n", MAC_NOWHERE },
+	{ "MTU of a link", "route replace 90.0.0.0/8 via " OLD "\n", "link set wan mtu 100\n", MAC_NOWHERE },
 	{ "link down",
-		"route del 20.0.0.0/8\nroute add 20.0.0.0/8 via " OLD
-		" metric 10\nroute add 20.0.0.0/8 via 172.16.3.2 metric 20\n",
+		"route del 90.0.0.0/8\nroute add 90.0.0.0/8 via " OLD
+		" metric 10\nroute add 90.0.0.0/8 via 172.16.3.2 metric 20\n",
 		"link set wan down\n", MAC_WAN2 },
 };
 /* What the changes have left. */
 static const char restore[] = "link set wan mtu 1500\nlink set wan up\n"
 			      "neigh replace " OLD " lladdr 02:00:00:00:00:0a dev wan nud permanent\n"
 			      "neigh replace " NEW " lladdr 02:00:00:00:00:0b dev wan nud permanent\n"
-			      "route del 20.0.0.0/8 metric 10\nroute del 20.0.0.0/8 metric 20\nroute del default\n"
-			      "nexthop del id 7\nroute del 20.0.0.0/8\nroute add 20.0.0.0/8 via " OLD "\n";
+			      "route del 90.0.0.0/8 metric 10\nroute del 90.0.0.0/8 metric 20\nroute del default\n"
+			      "nexthop del id 7\nroute del 90.0.0.0/8\nroute add 90.0.0.0/8 via " OLD "\n";
 static const char start[] =
 	"link set lo up\nlink add lan type veth peer name lanx\nlink add wan type veth peer name wanx\n"
 	"link add wan2 type veth peer name wan2x\nlink set lanx up\nlink set wanx up\nlink set wan2x up\n"
@@ -144,7 +144,7 @@ static void put_frame(const struct device *d, uint8_t *p, uint32_t flow)
 		0x45, 0, 0, FRAME_LEN - 14, 0, 0, 0x40, 0, 64, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 		FRAME_LEN - 34, 0x12, 0x34 };
 	uint32_t inside = htonl(0x0a000000u + (flow >> 4));
-	uint32_t outside = htonl(0x14000000u | (flow * 2654435761u >> 8));
+	uint32_t outside = htonl(0x5a000000u | (flow * 2654435761u >> 8));
 	uint16_t port = htons((uint16_t)(1024 + (flow & 15))), service = htons(53);
 	memcpy(p, header, FRAME_LEN);
 	memcpy(p + 26, d->reply ? &outside : &inside, 4);
@@ -439,9 +439,10 @@ static void routes_of_others(uint32_t cnt)
 	FILE *f = popen("ip -force -batch -", "w");
 	if (!f)
 		die("cannot run ip");
-	for (uint32_t i = 0; i < cnt; i++) { /* /24s of 32/3 upward, in no order */
-		uint32_t a = 0x20000000u + ((uint32_t)((uint64_t)i * 11184811u % (150u << 16)) << 8);
-		fprintf(f, "route add %u.%u.%u.0/24 via 172.16.3.2\n", a >> 24, a >> 16 & 255, a >> 8 & 255);
+	for (uint32_t i = 0; i < cnt; i++) { /* /24s on both sides of the flows' /8, in no order */
+		uint32_t a = 0x0b000000u + ((uint32_t)((uint64_t)i * 11184811u % (150u << 16)) << 8);
+		if (a >> 24 != 90)
+			fprintf(f, "route add %u.%u.%u.0/24 via 172.16.3.2\n", a >> 24, a >> 16 & 255, a >> 8 & 255);
 	}
 	pclose(f);
 }
