@@ -469,16 +469,16 @@ static enum mr_fragment_fate see_later(struct mr_fragments *t, struct datagram *
 	return MR_FRAGMENT_GO;
 }
 
-/* The oldest datagram that waits gives its frames up for a newer one. */
+/* The oldest datagrams that wait give their frames up for a newer one; not while those given up before are still to be taken away. */
 static void make_frame_room(struct mr_fragments *t, const struct datagram *keep)
 {
-	if (!full(t) || t->list[WAITING].oldest == NONE)
-		return;
-	struct datagram *oldest = &t->datagram[t->list[WAITING].oldest];
-	if (oldest == keep)
-		return;
-	t->forgotten++;
-	forget(t, oldest, MR_REASON_FRAG_LIMIT);
+	while (full(t) && t->held_unused != NONE && t->list[WAITING].oldest != NONE) {
+		struct datagram *oldest = &t->datagram[t->list[WAITING].oldest];
+		if (oldest == keep)
+			return;
+		t->forgotten++;
+		forget(t, oldest, MR_REASON_FRAG_LIMIT);
+	}
 }
 
 enum mr_fragment_fate mr_fragment_see(struct mr_fragments *t, const struct mr_fragment_key *k, struct mr_parsed *p,

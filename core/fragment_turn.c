@@ -94,6 +94,8 @@ void mr_turn_fragments_arrive(struct mr_worker *w, const struct mr_handoff_entry
 		if (in->cnt)
 			mr_turn_batch(w, id);
 	}
+	if (mr_fragment_any_held(w->fragments))
+		mr_turn_fragments_release(w);
 }
 
 /* ---- kept no longer ------------------------------------------------------------------------------------------------------ */

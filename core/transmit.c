@@ -117,22 +117,31 @@ void mr_transmit_flush(struct mr_worker *w)
 	mr_transmit_tell_held(w);
 }
 
+static void take_in(struct mr_worker *w, const struct mr_handoff_entry *e, unsigned n)
+{
+	unsigned arrived = 0;
+	for (unsigned i = 0; i < n; i++) {
+		if (e[i].arrived)
+			arrived++;
+		else
+			mr_transmit_frame(w, &e[i].frame, e[i].egress, e[i].ingress);
+	}
+	if (arrived)
+		mr_turn_fragments_arrive(w, e, n);
+}
+
+/* All that is in the rings: a turn of another worker may put in a batch of each of its interfaces. */
 unsigned mr_transmit_take(struct mr_worker *w)
 {
 	struct mr_handoff_entry e[MR_BATCH];
 	unsigned sum = 0;
 	for (unsigned from = 0; from < w->sh->worker_cnt; from++) {
-		unsigned n = mr_handoff_take(w->sh->handoff, from, w->idx, e, MR_BATCH);
-		unsigned arrived = 0;
-		for (unsigned i = 0; i < n; i++) {
-			if (e[i].arrived)
-				arrived++;
-			else
-				mr_transmit_frame(w, &e[i].frame, e[i].egress, e[i].ingress);
+		unsigned n = MR_BATCH;
+		for (unsigned taken = 0; n == MR_BATCH && taken < MR_HANDOFF_RING; taken += n) {
+			n = mr_handoff_take(w->sh->handoff, from, w->idx, e, MR_BATCH);
+			take_in(w, e, n);
+			sum += n;
 		}
-		if (arrived)
-			mr_turn_fragments_arrive(w, e, n);
-		sum += n;
 	}
 	mr_turn_add(&w->stats->handoff_in, sum);
 	return sum;

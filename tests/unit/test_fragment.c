@@ -297,6 +297,46 @@ Test(fragment, frames_held_are_bounded)
 	mr_fragment_destroy(t);
 }
 
+/* A datagram whose only frame could not be held takes none from those that came after it. */
+Test(fragment, the_oldest_may_hold_nothing)
+{
+	struct mr_fragments *t = mr_fragment_create(2);
+	struct datagram d[5] = { udp, udp, udp, udp, udp };
+	for (unsigned i = 0; i < 5; i++)
+		d[i].id = i;
+	see(t, &d[0], 200, 400, S);
+	see(t, &d[0], 400, 600, S);
+	see(t, &d[0], 0, 200, S); /* both may go, and still are there */
+	cr_assert_eq(see(t, &d[1], 200, 400, S).fate, MR_FRAGMENT_REFUSED);
+	cr_assert_eq(drain(t, MR_REASON_NONE), 2);
+	cr_assert_eq(see(t, &d[2], 200, 400, S).fate, MR_FRAGMENT_KEPT);
+	cr_assert_eq(see(t, &d[3], 200, 400, S).fate, MR_FRAGMENT_KEPT);
+	cr_assert_eq(see(t, &d[4], 200, 400, S).fate, MR_FRAGMENT_KEPT, "the newest is kept");
+	cr_assert_eq(drain(t, MR_REASON_FRAG_LIMIT), 1);
+	mr_fragment_destroy(t);
+}
+
+/* Frames given up make room once they are taken away: until then no more are given up. */
+Test(fragment, nothing_is_given_up_in_vain)
+{
+	struct mr_fragments *t = mr_fragment_create(MR_FRAGMENT_HELD);
+	struct datagram d = udp;
+	d.bytes = 4000;
+	for (unsigned i = 0; i < MR_FRAGMENT_HELD; i++) {
+		d.id = i / MR_FRAGMENT_HELD_PER;
+		unsigned at = 8 + 8 * (i % MR_FRAGMENT_HELD_PER);
+		cr_assert_eq(see(t, &d, at, at + 8, S).fate, MR_FRAGMENT_KEPT);
+	}
+	for (unsigned i = 0; i < 200; i++) {
+		d.id = 1000 + i;
+		see(t, &d, 8, 16, S);
+	}
+	cr_assert_eq(usage(t).forgotten, 1);
+	cr_assert_eq(drain(t, MR_REASON_FRAG_LIMIT), MR_FRAGMENT_HELD_PER);
+	cr_assert_eq(usage(t).held_cnt, MR_FRAGMENT_HELD);
+	mr_fragment_destroy(t);
+}
+
 Test(fragment, floods_do_not_meet)
 {
 	struct mr_fragments *t = mr_fragment_create(512);
@@ -606,6 +646,31 @@ Test(fragment, a_full_ring)
 	cr_assert_gt(rig_dropped(r, "wan", "in", "handoff-full"), 0);
 	rig_turn(r);
 	cr_assert_eq(rig_sent(r, "lan") + rig_dropped(r, "wan", "in", "handoff-full"), 3000);
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
+/* What one worker can receive in its turns, of several interfaces, the other can take in as many. */
+Test(fragment, a_ring_is_emptied_as_fast_as_it_fills)
+{
+	static const char *const names[] = { "a", "b", "c", "d" };
+	struct rig_options opt = { .worker_cnt = 2, .queues = 1, .frames = 8192 };
+	struct rig *r = rig_create("version: 1\ninterfaces:\n  a: { device: a0 }\n  b: { device: b0 }\n  c: { device: "
+				   "c0 }\n  d: { device: d0 }\n"
+				   "  lan: { device: lan0 }\npipelines:\n  in: { from: [ a, b, c, d ], match: all, "
+				   "stages: [], to: lan }\n",
+		&opt);
+	uint8_t frame[4096];
+	for (unsigned i = 0; i < 8000; i++) {
+		struct plan p = plan(4, 17, 53, i, 2);
+		uint32_t len = cut(&p.d, p.from[0], p.end[0], frame);
+		rig_inject(r, names[i % 4], 0, frame, len);
+	}
+	rig_turn(r);
+	cr_assert_gt(mr_stats_worker(r->sh.stats, 0)->handoff_out, 2000);
+	for (unsigned i = 0; i < 4; i++)
+		cr_assert_eq(rig_dropped(r, names[i], "in", "handoff-full"), 0);
+	cr_assert_eq(rig_sent(r, "lan"), 8000);
 	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
 }
