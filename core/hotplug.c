@@ -113,8 +113,6 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 		}
 	}
 	set_wire(rt, id, info);
-	if (!ri->is_file)
-		mr_mirror_device(rt, id, info->ifindex);
 	ri->opened_cnt++;
 	ri->link_down = !info->up;
 	ri->absent_why[0] = '\0';
@@ -267,6 +265,7 @@ static int refresh_plan(struct mr_runtime *rt, struct mr_error *e)
 		mr_runtime_abandon(rt, plan, true);
 		return err;
 	}
+	mr_mirror_follow(rt, plan);
 	mr_plan_free_shell(old);
 	return 0;
 }

@@ -85,6 +85,23 @@ void mr_mirror_device(struct mr_runtime *rt, unsigned interface_id, uint32_t ifi
 		mr_routes_interface(rt->sh.routes, interface_id, ifindex);
 }
 
+void mr_mirror_withdraw(struct mr_runtime *rt, const struct mr_plan *plan)
+{
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
+		if (!plan->interface[id].queue_cnt)
+			mr_mirror_device(rt, id, 0);
+}
+
+void mr_mirror_follow(struct mr_runtime *rt, const struct mr_plan *plan)
+{
+	mr_mirror_withdraw(rt, plan);
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		const struct mr_runtime_interface *ri = &rt->interface[id];
+		if (plan->interface[id].queue_cnt && ri->open && !ri->is_file)
+			mr_mirror_device(rt, id, mr_interface_info(ri->open)->ifindex);
+	}
+}
+
 bool mr_mirror_service(struct mr_runtime *rt)
 {
 	if (!rt->mirror_open)

@@ -18,8 +18,11 @@ void mr_mirror_destroy(struct mr_runtime *rt);
 /* Before a plan that wants routes is published: returns when the kernel's tables are in.  Nothing when they are, or are not wanted.
  * -EPERM, -ENOMEM, -errno. */
 int mr_mirror_open(struct mr_runtime *rt, const struct mr_plan *plan, struct mr_error *e);
-/* A device was opened or closed (ifindex 0). */
+/* A device is ours to send by, or not any more (ifindex 0): then what routes lead out of it is the kernel's. */
 void mr_mirror_device(struct mr_runtime *rt, unsigned interface_id, uint32_t ifindex);
+/* Before a plan is published: takes out the devices it does not send by.  After: takes in those it does. */
+void mr_mirror_withdraw(struct mr_runtime *rt, const struct mr_plan *plan);
+void mr_mirror_follow(struct mr_runtime *rt, const struct mr_plan *plan);
 
 /* What its descriptors are called in epoll (mr_runtime.epoll_fd). */
 #define MR_MIRROR_EVENT_ROUTES     100

@@ -317,7 +317,10 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 		goto undo;
 	}
 	mr_plan_adopt(plan, old);
+	mr_mirror_withdraw(
+		rt, plan); /* what they would be sent goes to the kernel, while it is still taken up by the old plan */
 	err = mr_runtime_publish(rt, plan, e);
+	mr_mirror_follow(rt, mr_runtime_plan(rt));
 	if (err) {
 		/* Nothing of it can be ended: a worker that is late may be in it, and store decisions under its number, which is
 		 * used up.  The next reload closes what it opened. */

@@ -179,12 +179,19 @@ void mr_routes_interface(struct mr_routes *r, unsigned interface_id, uint32_t if
 	r->interface[interface_id] = ifindex;
 	for (unsigned c = 0; c < MR_ROUTE_LINK_CHAINS; c++) {
 		for (struct mr_route_link *l = r->link[c]; l; l = l->next) {
-			if (assign(r, l))
+			if (assign(r, l) && l->id)
 				tell(r, l, l->id);
 		}
 	}
 	weigh_foreign(r);
 	mr_paths_changed(r, 0, 0);
+	/* Behind the views: who finds his next hop gone is then told where else to. */
+	for (unsigned c = 0; c < MR_ROUTE_LINK_CHAINS; c++) {
+		for (struct mr_route_link *l = r->link[c]; l; l = l->next) {
+			if (!l->id && l->told)
+				tell(r, l, 0);
+		}
+	}
 	if (r->running < 0 && !r->owed)
 		mr_route_round_end(r);
 }

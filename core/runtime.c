@@ -335,6 +335,7 @@ int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **
 	if (err)
 		goto failed;
 	mr_runtime_publish(rt, plan, NULL);
+	mr_mirror_follow(rt, plan);
 	err = mr_mirror_open(rt, plan, e);
 	if (!err)
 		err = start_workers(rt, c, e);
