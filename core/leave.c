@@ -255,6 +255,12 @@ static int foreign(const char *path, const char *kind, struct mr_error *e)
 		kind);
 }
 
+static bool is_attached(const struct bpf_xdp_query_opts *q, uint32_t prog_id)
+{
+	return prog_id == q->prog_id || prog_id == q->drv_prog_id || prog_id == q->skb_prog_id ||
+		prog_id == q->hw_prog_id;
+}
+
 int mr_leave_find(struct mr_leave *l, const char *device, uint32_t ifindex, struct mr_leave_link *out, char *notice,
 	size_t notice_bytes, struct mr_error *e)
 {
@@ -274,15 +280,14 @@ int mr_leave_find(struct mr_leave *l, const char *device, uint32_t ifindex, stru
 		break;
 	case PIN_GONE:
 	case PIN_OURS:
-		/* a device that was moved took its program with it */
-		if (p.ifindex == ifindex) {
-			err = bpf_xdp_query((int)ifindex, 0, &q);
-			if (err) {
-				err = mr_error_set(e, err,
-					"%s: the kernel does not tell how the program at %s is attached: %s", device,
-					path, strerror(-err));
-				break;
-			}
+		/* a device that was moved took its program with it; another may have its number now */
+		err = p.ifindex == ifindex ? bpf_xdp_query((int)ifindex, 0, &q) : 0;
+		if (err) {
+			err = mr_error_set(e, err, "%s: the kernel does not tell how the program at %s is attached: %s",
+				device, path, strerror(-err));
+			break;
+		}
+		if (p.ifindex == ifindex && is_attached(&q, p.prog_id)) {
 			use(l, ifindex, true);
 			*out = (struct mr_leave_link){ .fd = p.fd,
 				.generic = q.skb_prog_id == p.prog_id,

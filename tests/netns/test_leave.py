@@ -383,6 +383,25 @@ def device_gone(tap, bed, path):
     tap.ok(code == 0 and "another network namespace" in out and not xdp_on(bed, "lan", "o") and not xdp_on(bed, "lan9"), "cleanup reaches both", (code, out, err))
 
 
+def number_again(tap, bed):
+    """The device of a pinned program goes to another namespace, and one with its name and number comes."""
+    instance = bed.name("number")
+    text = bed.file("gate.yaml", config().replace("device: lan", "device: gate"))
+    bed.ns("q")
+    bed.run("r", "ip link add gate index 7777 up type veth peer name gate1")
+    with bed.millrace("r", text, instance=instance) as m:
+        m.stop(signal.SIGKILL)
+    there = pins(instance)
+    bed.run("r", ["ip", "link", "set", "gate", "netns", bed.name("q")])
+    bed.run("r", "ip link add gate index 7777 up type veth peer name gate2")
+    with bed.millrace("r", text, instance=instance) as m:
+        tap.ok(len(there) == 1 and xdp_on(bed, "gate") and not xdp_on(bed, "gate", "q"), "the program is on the device that is here, not on one of the same number that went", (there, m.text()))
+        m.stop()
+    cleanup(bed, instance)
+    bed.run("r", "ip link del gate")
+    bed.run("q", "ip link del gate")
+
+
 def test(tap, bed):
     if not os.path.exists(os.path.join(beds.build_dir(), "bench", "livegen")):
         w.skip_all("no livegen is built")
@@ -405,6 +424,7 @@ def test(tap, bed):
     named(tap, bed, path)
     warned(tap, bed)
     device_gone(tap, bed, path)
+    number_again(tap, bed)
     unserved(tap, bed)
 
 
