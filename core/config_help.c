@@ -214,7 +214,7 @@ static const char intro[] =
 	"workers: { cores: 2-3 }\n"
 	"interfaces:\n"
 	"  wan: { device: ens1f0 }\n"
-	"  lan: { device: ens1f1, mode: copy, queues: 2 }\n"
+	"  lan: { device: ens1f1, mode: copy, channels: 2 }\n"
 	"sets:\n"
 	"  bad: { type: prefix, file: bad.txt }\n"
 	"stages:\n"
