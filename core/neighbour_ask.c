@@ -239,7 +239,7 @@ static bool stale(struct mr_neighbours *t, uint16_t slot, struct request *r)
 	if ((s->asked && t->now_ms - s->asked_ms < FRESH_MS) || !known || known->managed ||
 		!(known->state & NUD_STALE) || !port_up(t, slot))
 		return false;
-	if ((int32_t)(t->now_ms - mr_neighbours_used(t, slot)) >= (int32_t)MR_NEIGHBOUR_IN_USE_MS)
+	if (mr_neighbours_idle_ms(t->now_ms, mr_neighbours_used(t, slot)) >= MR_NEIGHBOUR_IN_USE_MS)
 		return false;
 	s->asked = true;
 	s->asked_ms = t->now_ms;

@@ -30,8 +30,7 @@ static bool unused(const struct mr_neighbours *t, uint16_t slot, uint32_t now_ms
 	uint32_t limit_ms = !scarce                          ? UNUSED_MS
 		: t->slot[slot].state == MR_NEIGHBOUR_ROUTED ? SCARCE_MS
 							     : SCARCE_IDLE_MS;
-	int32_t idle_ms = (int32_t)(now_ms - __atomic_load_n(&t->used_ms[slot], __ATOMIC_RELAXED));
-	return idle_ms >= 0 && (uint32_t)idle_ms >= limit_ms;
+	return mr_neighbours_idle_ms(now_ms, __atomic_load_n(&t->used_ms[slot], __ATOMIC_RELAXED)) >= limit_ms;
 }
 
 static void retire(struct mr_neighbours *t, uint32_t now_ms, bool scarce)
@@ -43,7 +42,7 @@ static void retire(struct mr_neighbours *t, uint32_t now_ms, bool scarce)
 			if (!t->slot[slot].linked || !quiet(t, slot) || !unused(t, slot, now_ms, scarce))
 				continue;
 			mr_neighbours_unlink(t, slot);
-			t->slot[slot].retired_ms = now_ms;
+			t->slot[slot].retired_used_ms = __atomic_load_n(&t->used_ms[slot], __ATOMIC_RELAXED);
 			mr_neighbours_bit(t->retired_bits, slot, true);
 		}
 		mr_neighbours_unlock(t);
@@ -68,13 +67,13 @@ static void release(struct mr_neighbours *t)
 		i = i + 1 < MR_MAX_NEXTHOPS ? mr_neighbours_bit_next(t->passing, i + 1) : 0) {
 		uint16_t slot = (uint16_t)i;
 		mr_neighbours_lock(t);
-		bool touched =
-			(int32_t)(__atomic_load_n(&t->used_ms[slot], __ATOMIC_RELAXED) - t->slot[slot].retired_ms) > 0;
+		uint32_t used_ms = __atomic_load_n(&t->used_ms[slot], __ATOMIC_RELAXED);
+		bool touched = used_ms != t->slot[slot].retired_used_ms;
 		if (mr_neighbours_bit_is(t->retired_bits, slot) && quiet(t, slot) && !touched &&
 			!mr_neighbours_bit_is(t->marked, slot))
 			mr_neighbours_give(t, slot);
-		else if (touched)
-			t->slot[slot].retired_ms = t->now_ms;
+		else
+			t->slot[slot].retired_used_ms = used_ms;
 		mr_neighbours_unlock(t);
 	}
 }

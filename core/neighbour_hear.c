@@ -60,7 +60,7 @@ static void known_drop(struct mr_neighbours *t, const struct mr_neighbour_key *k
 static bool in_use(const struct mr_neighbours *t, uint16_t slot)
 {
 	return __atomic_load_n(&t->wanted[slot], __ATOMIC_RELAXED) ||
-		(int32_t)(t->now_ms - mr_neighbours_used(t, slot)) < (int32_t)MR_NEIGHBOUR_IN_USE_MS;
+		mr_neighbours_idle_ms(t->now_ms, mr_neighbours_used(t, slot)) < MR_NEIGHBOUR_IN_USE_MS;
 }
 
 /* The kernel gave up on it: who has use for it is to be told, others find it as if never asked for. */
@@ -164,7 +164,7 @@ static bool slot_device(struct mr_neighbours *t, uint16_t slot, const struct mr_
 	struct mr_neighbour_slot *s = &t->slot[slot];
 	if (!d->interface_id && s->linked) {
 		mr_neighbours_unlink(t, slot);
-		s->retired_ms = t->now_ms;
+		s->retired_used_ms = __atomic_load_n(&t->used_ms[slot], __ATOMIC_RELAXED);
 		mr_neighbours_bit(t->retired_bits, slot, true);
 		mr_neighbours_bit(t->passing, slot, false);
 	}

@@ -27,6 +27,7 @@
 #define MR_NEIGHBOUR_GIVE_UP_MS 5000u /* resolving; the kernel's own answer comes after 3 s by default */
 #define MR_NEIGHBOUR_REST_MS    1000u /* unreachable, before it may be asked for again */
 #define MR_NEIGHBOUR_IN_USE_MS  2000u /* touched since: worth keeping fresh */
+#define MR_NEIGHBOUR_AHEAD_MS   60000u
 #define MR_NEIGHBOUR_NUD_VALID  (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
 
 enum mr_neighbour_state {
@@ -53,12 +54,12 @@ struct mr_neighbour_slot {
 	uint8_t state; /* enum mr_neighbour_state */
 	bool linked;   /* in the index */
 	uint8_t mac[6];
-	uint32_t since_ms;   /* RESOLVING, UNREACHABLE: began */
-	uint32_t asked_ms;   /* last request; valid when asked */
-	uint32_t retired_ms; /* taken out of the index */
-	uint16_t next, prev; /* chain of slots whose neighbours hash alike; 0 = end */
-	uint16_t tunnel_cnt; /* tunnels that go by it */
-	bool asked;          /* since it began, or went stale */
+	uint32_t since_ms;        /* RESOLVING, UNREACHABLE: began */
+	uint32_t asked_ms;        /* last request; valid when asked */
+	uint32_t retired_used_ms; /* its last use when it was taken out of the index */
+	uint16_t next, prev;      /* chain of slots whose neighbours hash alike; 0 = end */
+	uint16_t tunnel_cnt;      /* tunnels that go by it */
+	bool asked;               /* since it began, or went stale */
 	uint32_t asked_cnt, failed_cnt;
 };
 
@@ -164,6 +165,13 @@ static inline uint32_t mr_neighbours_bit_next(const uint64_t *bits, uint32_t fro
 			return w * 64 + (uint32_t)__builtin_ctzll(word);
 	}
 	return 0;
+}
+
+/* How long ago it was used.  A worker's clock may be a moment ahead of ours. */
+static inline uint32_t mr_neighbours_idle_ms(uint32_t now_ms, uint32_t used_ms)
+{
+	uint32_t idle_ms = now_ms - used_ms;
+	return idle_ms > UINT32_MAX - MR_NEIGHBOUR_AHEAD_MS ? 0 : idle_ms;
 }
 
 /* neighbour.c; all of them under the lock */

@@ -699,6 +699,27 @@ Test(neighbour, a_tunnel_that_moves_takes_its_wants_along)
 	end(w);
 }
 
+/* The clock of 32 bits goes round in 49 days; half of that is not in the future. */
+Test(neighbour, a_slot_that_served_a_tunnel_for_a_month_is_freed)
+{
+	struct world *w = routed_world = world(true, 0);
+	struct mr_tunnel p = { .encap = MR_ENCAP_IP4, .src = { 192, 0, 2, 1 }, .dst = { 198, 51, 100, 1 } };
+	const uint32_t month_ms = 30u * 86400 * 1000;
+	via = 1;
+	heard(w, WAN, 1, NUD_REACHABLE, mac1);
+	uint16_t under = slot4(w, WAN, 1, 0, 1);
+	mr_neighbours_tunnel(w->t, NULL, &p);
+	mr_neighbours_service(w->t, month_ms);
+	heard(w, WAN, 1, NUD_PROBE, mac1);
+	heard(w, WAN, 1, NUD_FAILED, NULL);
+	cr_assert_eq(kind(w, under), MR_NH_RESOLVING, "nobody has used it for long");
+	via = 0;
+	mr_neighbours_tunnels_refresh(w->t, NULL);
+	serve(w, month_ms, month_ms + 30000);
+	cr_assert_eq(kind(w, under), MR_NH_NONE);
+	end(w);
+}
+
 Test(neighbour, tunnel_over_ipv6)
 {
 	struct world *w = routed_world = world(false, 0);
