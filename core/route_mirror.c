@@ -27,7 +27,8 @@
 #define RECEIVE_BYTES  (32 << 20)
 #define SERVICE_US     3000
 #define SLICE          512 /* prefixes between two looks at the clock */
-#define RESTARTS       3   /* dumps interrupted in a row before the next one waits for a tick */
+#define WALK_US        1000
+#define RESTARTS       3 /* dumps interrupted in a row before the next one waits for a tick */
 #define RETRY_MS       1000
 #define SILENT_MS      10000 /* a dump that says nothing for so long is asked for again */
 #define POKE_MS        100
@@ -319,7 +320,13 @@ static bool work(struct mr_routes *r)
 		r->short_before = false;
 		mr_route_rules_weigh(r);
 	}
-	return mr_prefixes_walk_some(r, SLICE) || more;
+	/* Routes of a device that is gone come before the dump that confirms it, which is long when the table is. */
+	uint64_t until = now_us() + WALK_US;
+	bool walk;
+	do
+		walk = mr_prefixes_walk_some(r, SLICE);
+	while (walk && now_us() < until);
+	return walk || more;
 }
 
 int mr_routes_service(struct mr_routes *r)
