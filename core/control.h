@@ -22,7 +22,7 @@ struct mr_control;
 typedef json_t *(*mr_control_fn)(void *ctx, const char *verb, const json_t *request, struct mr_error *e);
 
 /* Listens on path, making its folder (0755) when it is missing.  -EADDRINUSE: another instance answers there (a stale socket
- * file is replaced).  Threads: control. */
+ * file is replaced; one that was killed a moment ago is waited for, at most some seconds).  Threads: control. */
 int mr_control_create(const char *path, mr_control_fn fn, void *ctx, struct mr_control **out, struct mr_error *e);
 void mr_control_destroy(struct mr_control *c); /* removes the socket file */
 /* To wait on (an epoll instance inside). */

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -371,6 +372,36 @@ Test(control, the_socket_is_private_and_goes_away)
 	cr_assert_eq(stat(path, &st), -1);
 	rmdir(sub);
 	mr_control_destroy(NULL);
+}
+
+/* The kernel takes a killed process down in its time, and until then its socket still takes connections. */
+Test(control, one_that_was_just_killed_is_waited_for)
+{
+	struct mr_error e = { "" };
+	int ready[2];
+	char byte;
+	cr_assert_eq(pipe(ready), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		start();
+		/* much to take down, before the files are closed */
+		size_t bytes = 256UL << 20;
+		char *much = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (much != MAP_FAILED)
+			for (size_t i = 0; i < bytes; i += 4096)
+				much[i] = 1;
+		if (write(ready[1], "x", 1) == 1)
+			pause();
+		_exit(1);
+	}
+	cr_assert_eq(read(ready[0], &byte, 1), 1);
+	kill(pid, SIGKILL);
+	struct mr_control *c = NULL;
+	cr_assert_eq(mr_control_create(path, echo, NULL, &c, &e), 0, "%s", e.text);
+	mr_control_destroy(c);
+	waitpid(pid, NULL, 0);
+	close(ready[0]);
+	close(ready[1]);
 }
 
 Test(control, a_live_socket_is_refused_and_a_stale_one_replaced)
