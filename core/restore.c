@@ -113,6 +113,23 @@ static struct entry *find(struct state *s, uint32_t ifindex)
 	return NULL;
 }
 
+static bool any_channels(const struct mr_device_channels *c)
+{
+	return c->rx || c->tx || c->combined;
+}
+
+/* Unless somebody has set other channels in between: then those are what there was before. */
+static void join(struct mr_restore *r, const struct mr_restore *older)
+{
+	r->offloads |= older->offloads;
+	if (!any_channels(&older->before) ||
+		(any_channels(&r->before) && !mr_device_channels_same(&r->before, &older->set)))
+		return;
+	r->before = older->before;
+	if (!any_channels(&r->set))
+		r->set = older->set;
+}
+
 static void take_out(struct state *s, struct entry *n)
 {
 	*n = s->entry[--s->cnt];
@@ -130,24 +147,13 @@ static struct entry *make_room(struct state *s)
 	return s->cnt < ENTRIES_MAX ? &s->entry[s->cnt++] : NULL;
 }
 
-static bool any_channels(const struct mr_device_channels *c)
-{
-	return c->rx || c->tx || c->combined;
-}
-
 int mr_restore_remember(const char *instance, uint64_t run, struct mr_restore *r, struct mr_error *e)
 {
 	struct state *s = load(instance);
 	struct entry *n = s ? find(s, r->ifindex) : NULL;
 	int err = s ? 0 : -ENOMEM;
-	if (n) {
-		r->offloads |= n->r.offloads;
-		if (any_channels(&n->r.before)) {
-			r->before = n->r.before;
-			if (!any_channels(&r->set))
-				r->set = n->r.set;
-		}
-	}
+	if (n)
+		join(r, &n->r);
 	if (!n && s && (r->offloads || any_channels(&r->before))) {
 		n = make_room(s);
 		err = n ? 0 : -ENOSPC;

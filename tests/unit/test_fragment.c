@@ -557,6 +557,57 @@ Test(fragment, without_its_first_one_it_is_dropped_in_time)
 	rig_destroy(r);
 }
 
+/* Nothing more comes, and the worker sleeps: the time runs out all the same. */
+Test(fragment, a_sleeping_worker_drops_it_in_time)
+{
+	struct rig *r = rig_create(guarded, NULL);
+	struct plan p = plan(4, 17, 53, 1, 3);
+	struct mr_error e;
+	uint64_t dropped = 0;
+	inject(r, &p, 1, 0);
+	cr_assert_eq(mr_worker_start(r->worker[0], -1, &e), 0, "%s", e.text);
+	for (unsigned i = 0; i < 200 && !dropped; i++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 10 * MS }, NULL);
+		dropped = rig_dropped(r, "wan", "in", "fragment-timeout");
+	}
+	cr_assert_eq(dropped, 1);
+	mr_worker_stop(r->worker[0]);
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
+/* Of one zone a fragment follows its first one over any interface, as flows do; of another VLAN's zone or interface's it does not. */
+Test(fragment, zones_do_not_teach_each_other)
+{
+	for (unsigned apart = 0; apart < 3; apart++) {
+		char yaml[512];
+		snprintf(yaml, sizeof(yaml),
+			"version: 1\ninterfaces:\n  wan: { device: wan0%s }\n  lan: { device: lan0%s }\n"
+			"pipelines:\n  in: { from: [ wan ], match: all, stages: [], to: lan }\n"
+			"  out: { from: [ lan ], match: all, stages: [], to: wan }\n",
+			apart == 1 ? ", vlan_zones: true" : "",
+			apart == 1           ? ", vlan_zones: true"
+				: apart == 2 ? ", zone: b"
+					     : "");
+		struct rig *r = rig_create(yaml, NULL);
+		struct plan p = plan(6, 17, 53, 1, 3);
+		uint8_t frame[4096];
+		inject(r, &p, 0, 0);
+		uint32_t len = cut(&p.d, p.from[1], p.end[1], frame);
+		if (apart == 1) {
+			memmove(frame + 16, frame + 12, len - 12);
+			put16(frame + 12, 0x8100);
+			put16(frame + 14, 7);
+			len += 4;
+		}
+		rig_inject(r, apart == 1 ? "wan" : "lan", 0, frame, len);
+		rig_turn(r);
+		cr_assert_eq(rig_sent(r, "lan") + rig_sent(r, "wan"), apart ? 1 : 2);
+		cr_assert_eq(mr_stats_worker(r->sh.stats, 0)->fragments, apart ? 1 : 0);
+		rig_destroy(r);
+	}
+}
+
 /* A malformed first one: the rest shares its fate. */
 Test(fragment, tiny_first_fragments)
 {

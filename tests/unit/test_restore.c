@@ -79,6 +79,19 @@ Test(restore, what_an_earlier_run_changed_is_joined)
 	cr_expect(c.offloads == b.offloads && c.before.rx == 4 && c.set.rx == 1);
 }
 
+/* Between the two runs somebody has given the device other channels: those are what it goes back to. */
+Test(restore, what_somebody_else_has_set_since_is_the_truth)
+{
+	struct mr_restore a = { .ifindex = NO_DEVICE, .before = { 4, 4, 0 }, .set = { 2, 2, 0 } };
+	struct mr_restore b = { .ifindex = NO_DEVICE, .before = { 6, 6, 0 }, .set = { 1, 1, 0 } };
+	cr_expect_eq(mr_restore_remember(instance, 7, &a, NULL), 0);
+	cr_expect_eq(mr_restore_remember(instance, 8, &b, NULL), 0);
+	cr_expect(b.before.rx == 6 && b.set.rx == 1, "%u", b.before.rx);
+	b.offloads = MR_DEVICE_LRO; /* the same run goes on */
+	cr_expect_eq(mr_restore_remember(instance, 8, &b, NULL), 0);
+	cr_expect(b.before.rx == 6 && b.set.rx == 1, "%u", b.before.rx);
+}
+
 Test(restore, only_other_runs_and_this_namespace)
 {
 	struct mr_restore a = { .ifindex = NO_DEVICE, .offloads = 1 }, b = { .ifindex = NO_DEVICE + 1, .offloads = 1 };
