@@ -167,6 +167,14 @@ static enum frame_for frame_for(const struct mr_packet *p)
 	return FRAME_FOR_OTHER;
 }
 
+/* Of a VLAN that has no device here. */
+static bool of_other_vlan(const struct mr_packet *p)
+{
+	const struct mr_parsed *h = p->parsed;
+	const struct mr_routes *r = p->pass->sh->routes;
+	return h->vlan_cnt && r && !mr_routes_takes_tag(r, p->interface_id, h->vlan_cnt, h->vlan_tci[0]);
+}
+
 static bool is_multicast(const struct mr_tuple *t)
 {
 	if (t->family == 4)
@@ -199,7 +207,7 @@ static bool route(struct mr_packet *p, struct mr_flow_decision *d)
 	if (!p->tuple.family)
 		return to_stack(p, d, MR_REASON_NONE);
 	if (martian(&p->tuple) || (whose == FRAME_FOR_ALL && !is_multicast(&p->tuple)) || whose == FRAME_FOR_OTHER ||
-		(has_router_options(p) && !p->translated)) {
+		of_other_vlan(p) || (has_router_options(p) && !p->translated)) {
 		p->aside = true;
 		return to_stack(p, d, MR_REASON_NONE);
 	}

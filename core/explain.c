@@ -218,6 +218,9 @@ static bool record_decides(const struct mr_packet *p, const struct seen *s, stru
 		say(x, "a SYN always goes to the stages");
 	else if (st->flags & MR_FLOW_ROUTED && p->parsed->flags & MR_PKT_OPTIONS)
 		say(x, "it has options: the stages decide");
+	else if (st->flags & MR_FLOW_ROUTED && p->parsed->vlan_cnt && p->pass->sh->routes &&
+		!mr_routes_takes_tag(p->pass->sh->routes, p->interface_id, p->parsed->vlan_cnt, p->parsed->vlan_tci[0]))
+		say(x, "its VLAN has no device here: the stages decide");
 	else
 		return true;
 	return false;

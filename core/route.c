@@ -118,6 +118,16 @@ const uint8_t *mr_routes_versions(const struct mr_routes *r, unsigned family)
 	return r->version[mr_route_f(family)];
 }
 
+bool mr_routes_takes_tag(const struct mr_routes *r, unsigned interface_id, unsigned vlan_cnt, uint16_t tci)
+{
+	unsigned id = tci & 0xfff;
+
+	if (!atomic_load_explicit(&r->device[interface_id], memory_order_relaxed) || (!id && vlan_cnt == 1))
+		return true; /* a tag that is only a priority is none */
+	return vlan_cnt == 1 &&
+		atomic_load_explicit(&r->vlan[interface_id][id / 64], memory_order_relaxed) >> id % 64 & 1;
+}
+
 /* ---- sources of our own packets --------------------------------------------------------------------------------- */
 
 static bool covers(const struct mr_route_source *s, const uint8_t *addr)

@@ -79,6 +79,10 @@ void mr_routes_interface(struct mr_routes *r, unsigned interface_id, uint32_t if
 void mr_routes_lookup(struct mr_routes *r, unsigned interface_id, unsigned family, const void *dst_be, uint64_t hash,
 	struct mr_route_answer *out);
 
+/* Whether a device of this namespace takes packets in that came to an interface with this outer tag (one of `vlan_cnt`): others
+ * are no business of its routes.  Threads: any; no lock. */
+bool mr_routes_takes_tag(const struct mr_routes *r, unsigned interface_id, unsigned vlan_cnt, uint16_t tci);
+
 /* The versions of all buckets: [0] IPv4, [1] IPv6.  One byte each, relaxed loads.  For the hit path. */
 const uint8_t *mr_routes_versions(const struct mr_routes *r, unsigned family);
 

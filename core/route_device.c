@@ -85,6 +85,27 @@ static void weigh_foreign(struct mr_routes *r)
 	}
 }
 
+/* Which tags lead into this namespace: a VLAN without a device here is somebody else's network. */
+static void weigh_vlans(struct mr_routes *r)
+{
+	uint64_t vlan[MR_MAX_INTERFACES + 1][MR_ROUTE_VLAN_WORDS];
+
+	memset(vlan, 0, sizeof(vlan));
+	for (unsigned c = 0; c < MR_ROUTE_LINK_CHAINS; c++) {
+		for (const struct mr_route_link *l = r->link[c]; l; l = l->next) {
+			if (l->id && l->l.ifindex != r->interface[l->id] && l->l.admin_up)
+				vlan[l->id][l->l.vlan / 64] |= 1ULL << l->l.vlan % 64;
+		}
+	}
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		for (unsigned w = 0; w < MR_ROUTE_VLAN_WORDS; w++) {
+			if (atomic_load_explicit(&r->vlan[id][w], memory_order_relaxed) != vlan[id][w])
+				atomic_store_explicit(&r->vlan[id][w], vlan[id][w], memory_order_relaxed);
+		}
+		atomic_store_explicit(&r->device[id], r->interface[id] != 0, memory_order_relaxed);
+	}
+}
+
 static void down(struct mr_routes *r, uint32_t ifindex)
 {
 	mr_route_nexthops_down(r, ifindex);
@@ -106,6 +127,7 @@ static void drop_link(struct mr_routes *r, struct mr_route_link *l)
 	free(l);
 	r->sources_dirty = true;
 	weigh_foreign(r);
+	weigh_vlans(r);
 	mr_route_owe(r, MR_DUMP_ROUTES);
 }
 
@@ -155,6 +177,8 @@ void mr_route_link_heard(struct mr_routes *r, const struct mr_rtnl *m, bool dump
 	bool moved = assign(r, l);
 	if (moved || fresh || was.master != l->l.master)
 		weigh_foreign(r);
+	if (moved || fresh || was.vlan != l->l.vlan || was.admin_up != l->l.admin_up)
+		weigh_vlans(r);
 	if (l->id || moved)
 		tell(r, l, l->id);
 	if (!fresh && was.admin_up && !l->l.admin_up) {
@@ -184,6 +208,7 @@ void mr_routes_interface(struct mr_routes *r, unsigned interface_id, uint32_t if
 		}
 	}
 	weigh_foreign(r);
+	weigh_vlans(r);
 	mr_paths_changed(r, 0, 0);
 	/* Behind the views: who finds his next hop gone is then told where else to. */
 	for (unsigned c = 0; c < MR_ROUTE_LINK_CHAINS; c++) {

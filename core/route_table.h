@@ -147,6 +147,7 @@ struct mr_route_link {
 };
 
 #define MR_ROUTE_LINK_CHAINS 1024u
+#define MR_ROUTE_VLAN_WORDS  64u
 
 struct mr_route_rule {
 	struct mr_rtnl_rule r;
@@ -198,6 +199,8 @@ struct mr_routes {
 	_Atomic bool last_table;     /* IPv4: table 253 has routes, which come after an unreachable in main */
 	_Atomic bool foreign[MR_MAX_INTERFACES + 1]; /* packets from it belong to a VRF, bridge or bond */
 	_Atomic(struct mr_route_sources *) sources;
+	_Atomic bool device[MR_MAX_INTERFACES + 1]; /* the interface is one of the kernel's (and no capture) */
+	_Atomic uint64_t vlan[MR_MAX_INTERFACES + 1][MR_ROUTE_VLAN_WORDS]; /* ids of VLAN devices over it that are up */
 
 	/* control's */
 	struct mr_route_prefixes prefixes[2];

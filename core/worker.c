@@ -219,12 +219,15 @@ static __always_inline bool current(const struct mr_worker *w, const struct mr_f
 	return __atomic_load_n(&version[bucket], __ATOMIC_RELAXED) == f->st->flags >> MR_FLOW_VERSION_SHIFT;
 }
 
-/* For the box's own MAC address, and nothing in it that a router has to look at: what a stored route does not know. */
+/* For the box's own MAC address, in a VLAN it has, and nothing in it that a router has to look at: what a stored route does not know. */
 static __always_inline bool routable(const struct mr_worker *w, unsigned i)
 {
+	const struct mr_parsed *p = &w->in.parsed[i];
 	uint64_t head;
 	memcpy(&head, w->in.data[i], sizeof(head));
-	return !((head ^ w->mac) & w->mac_mask) && !(w->in.parsed[i].flags & MR_PKT_OPTIONS);
+	if ((head ^ w->mac) & w->mac_mask || p->flags & MR_PKT_OPTIONS)
+		return false;
+	return !p->vlan_cnt || mr_routes_takes_tag(w->sh->routes, w->in.interface_id, p->vlan_cnt, p->vlan_tci[0]);
 }
 
 /* Asks for the route again and stores the answer in the record, and in the copy at hand.  False: the stages are to decide again. */

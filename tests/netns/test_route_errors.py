@@ -38,6 +38,14 @@ def nowhere(net):
             net.run("r", ipv + ["del", nul % n], check=False)
 
 
+def tagged(net, vlan):
+    """Frames to the router with a VLAN tag."""
+    def make(ip):
+        f = net.frame(ip)
+        return f[:12] + struct.pack("!HH", 0x8100, vlan) + f[12:]
+    return make
+
+
 def to_a_group(family, mac):
     return lambda p: w.eth(p, w.IP4 if family == 4 else w.IP6, dst=mac, src=rt.MACS["c0"])
 
@@ -127,6 +135,8 @@ def sources(net):
         ("an IPv6 packet for another station", rt.datagram(rt.C6, rt.S6), "silence", to_a_group(6, "02:00:00:00:99:99")),
         ("a packet in a broadcast frame", rt.datagram(rt.C4, rt.S4), "silence", to_a_group(4, "ff:ff:ff:ff:ff:ff")),
         ("an IPv6 packet in a broadcast frame", rt.datagram(rt.C6, rt.S6), "silence", to_a_group(6, "ff:ff:ff:ff:ff:ff")),
+        ("a packet of a VLAN the router is not in", rt.datagram(rt.C4, rt.S4), "silence", tagged(net, 99)),
+        ("an IPv6 packet of a VLAN the router is not in", rt.datagram(rt.C6, rt.S6), "silence", tagged(net, 99)),
     ])
     net.fates([("a later fragment whose first one never comes", lambda m: piece(rt.C4, rt.S4, 100, 0, m, 9)),
                ("a later IPv6 fragment whose first one never comes", lambda m: piece(rt.C6, rt.S6, 100, 0, m, 9))])

@@ -363,6 +363,25 @@ Test(route, vlan_devices_over_an_interface_are_ours)
 	cr_assert_eq(told[7].interface_id, 0);
 }
 
+Test(route, a_tag_without_a_device_is_none_of_ours)
+{
+	link_is(7, UP, 2, 30, 0);
+	cr_assert(mr_routes_takes_tag(r, 2, 1, 30));
+	cr_assert(mr_routes_takes_tag(r, 2, 1, 0xe000 | 30), "with a priority");
+	cr_assert(mr_routes_takes_tag(r, 2, 1, 0xe000), "nothing but a priority");
+	cr_assert_not(mr_routes_takes_tag(r, 2, 1, 31));
+	cr_assert_not(mr_routes_takes_tag(r, 2, 2, 30), "and another one within");
+	cr_assert_not(mr_routes_takes_tag(r, 1, 1, 30), "over another interface");
+	link_is(7, 0, 2, 30, 0);
+	cr_assert_not(mr_routes_takes_tag(r, 2, 1, 30), "down");
+	link_is(7, UP, 2, 30, 0);
+	cr_assert(mr_routes_takes_tag(r, 2, 1, 30));
+	mr_routes_interface(r, 2, 0);
+	cr_assert(mr_routes_takes_tag(r, 2, 1, 31), "nothing is known of an interface that is no device");
+	mr_routes_interface(r, 2, 2);
+	cr_assert_not(mr_routes_takes_tag(r, 2, 1, 31));
+}
+
 Test(route, what_belongs_to_another_device_is_the_kernels)
 {
 	route_msg(RTM_NEWROUTE, "0.0.0.0", 0, RTN_UNICAST, "10.0.0.3@3");

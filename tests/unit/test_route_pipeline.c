@@ -78,6 +78,11 @@ void mr_routes_lookup(struct mr_routes *r, unsigned interface_id, unsigned famil
 	*out = a;
 }
 
+bool mr_routes_takes_tag(const struct mr_routes *r, unsigned interface_id, unsigned vlan_cnt, uint16_t tci)
+{
+	return vlan_cnt == 1 && (tci & 0xfff) == 7;
+}
+
 const uint8_t *mr_routes_versions(const struct mr_routes *r, unsigned family)
 {
 	return net.version[family == 6];
@@ -432,6 +437,15 @@ Test(route_pipeline, exceptions_go_to_the_stack_alone)
 		memcpy(with, "\x02\x99\x99\x99\x99\x99", 6);
 		give(r, "wan", with, len);
 		cr_assert_eq(rig_kernel(r, "wan"), 1);
+		/* of a VLAN the box is not in */
+		memcpy(with, frame, 12);
+		memcpy(with + 12, "\x81\x00\x00\x08", 4);
+		memcpy(with + 16, frame + 12, len - 12);
+		give(r, "wan", with, len + 4);
+		cr_assert_eq(rig_kernel(r, "wan"), 1);
+		with[15] = 7;
+		give(r, "wan", with, len + 4);
+		cr_assert_eq(rig_sent(r, "lan"), 1, "one it is in");
 		/* and the flow goes on by its record */
 		uint64_t hits = rig_stats(r, "wan", "in").hits;
 		give(r, "wan", frame, len);
