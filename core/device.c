@@ -334,8 +334,10 @@ int mr_device_channels_set(const char *name, const struct mr_device_channels *wa
 	if (fd >= 0)
 		close(fd);
 	if (err)
-		mr_error_set(e, err, "%s: its channels cannot be set to %u: %s", name,
-			want->combined ? want->combined : want->rx, strerror(-err));
+		mr_error_set(e, err, "%s: its channels cannot be set to %u: %s%s", name,
+			want->combined ? want->combined : want->rx, strerror(-err),
+			err == -EINVAL ? " (sockets of others or an RSS table, `ethtool -x`, may use more of them)"
+				       : "");
 	return err;
 }
 
