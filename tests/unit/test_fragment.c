@@ -762,9 +762,9 @@ Test(fragment, explained)
 }
 
 /* Threads of their own, the pieces of each datagram spread over both, first ones early and late. */
-Test(fragment, workers_running_at_once)
+static void running_at_once(unsigned queues)
 {
-	struct rig_options opt = { .worker_cnt = 2, .frames = 4096 };
+	struct rig_options opt = { .worker_cnt = 2, .queues = queues, .frames = 4096 };
 	struct rig *r = rig_create(guarded, &opt);
 	struct mr_error e;
 	unsigned wanted = 0;
@@ -773,7 +773,7 @@ Test(fragment, workers_running_at_once)
 		unsigned at[4];
 		order(3, i, at);
 		for (unsigned k = 0; k < 3; k++)
-			inject(r, &p, at[k], (i + k) % 2);
+			inject(r, &p, at[k], (i + k) % queues);
 		wanted += 3;
 	}
 	for (unsigned w = 0; w < 2; w++)
@@ -794,6 +794,17 @@ Test(fragment, workers_running_at_once)
 	cr_assert_lt(full, wanted / 2);
 	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
+}
+
+Test(fragment, workers_running_at_once)
+{
+	running_at_once(2);
+}
+
+/* One of them has no queue, sleeps, and is woken for what crosses. */
+Test(fragment, a_worker_without_a_queue)
+{
+	running_at_once(1);
 }
 
 /*
