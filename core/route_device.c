@@ -249,12 +249,12 @@ static void drop_empty_groups(struct mr_routes *r)
 	}
 }
 
-/* Paths by objects that are gone: the kernel has forgotten their routes. */
-static void nexthops_changed(struct mr_routes *r, bool some_gone)
+/* One of them (UINT32_MAX: any).  Paths by objects that are gone: the kernel has forgotten their routes. */
+static void nexthops_changed(struct mr_routes *r, uint32_t id, bool some_gone)
 {
 	if (some_gone)
 		drop_empty_groups(r);
-	mr_paths_changed(r, 0, UINT32_MAX);
+	mr_paths_changed(r, 0, id);
 	if (some_gone)
 		mr_paths_flush(r, UINT32_MAX);
 }
@@ -266,7 +266,7 @@ void mr_route_nexthop_heard(struct mr_routes *r, const struct mr_rtnl *m)
 	if (m->deleted) {
 		if (n) {
 			drop_nexthop(r, n);
-			nexthops_changed(r, true);
+			nexthops_changed(r, m->nexthop.id, true);
 			mr_route_owe(r, MR_DUMP_ROUTES);
 		}
 		return;
@@ -286,7 +286,7 @@ void mr_route_nexthop_heard(struct mr_routes *r, const struct mr_rtnl *m)
 	}
 	n->n = m->nexthop;
 	n->mark = true;
-	nexthops_changed(r, false);
+	nexthops_changed(r, m->nexthop.id, false);
 }
 
 void mr_route_nexthops_down(struct mr_routes *r, uint32_t ifindex)
@@ -303,7 +303,7 @@ void mr_route_nexthops_down(struct mr_routes *r, uint32_t ifindex)
 		}
 	}
 	if (some)
-		nexthops_changed(r, true);
+		nexthops_changed(r, UINT32_MAX, true);
 }
 
 /* ---- addresses --------------------------------------------------------------------------------------------------- */
@@ -506,7 +506,7 @@ static void end_nexthops(struct mr_routes *r)
 		}
 	}
 	if (some)
-		nexthops_changed(r, true);
+		nexthops_changed(r, UINT32_MAX, true);
 }
 
 void mr_route_devices_end(struct mr_routes *r, enum mr_route_dump d)

@@ -443,12 +443,26 @@ void mr_path_flags(struct mr_routes *r, uint32_t n, const struct mr_path_key *k)
 	}
 }
 
+/* Whether the object of a path is this one, has it for a member, or is not here any more. */
+static bool uses_object(const struct mr_routes *r, const struct mr_path *p, uint32_t id)
+{
+	const struct mr_route_nexthop *n = mr_route_nexthop_find(r, p->nexthop_id);
+
+	if (!n || n->n.id == id)
+		return true;
+	for (unsigned i = 0; i < n->n.member_cnt; i++) {
+		if (n->n.member[i].id == id)
+			return true;
+	}
+	return false;
+}
+
 static bool uses(const struct mr_routes *r, const struct mr_path *p, uint32_t ifindex, uint32_t nexthop_id)
 {
 	if (p->type != RTN_UNICAST)
 		return false;
-	if (p->nexthop_id)
-		return true; /* few: not worth looking into */
+	if (p->nexthop_id) /* which devices it goes by is not worth looking into */
+		return !nexthop_id || nexthop_id == UINT32_MAX || uses_object(r, p, nexthop_id);
 	if (nexthop_id && !ifindex)
 		return false;
 	for (unsigned i = 0; i < p->hop_cnt; i++) {

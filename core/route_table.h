@@ -260,7 +260,8 @@ bool mr_path_is(const struct mr_routes *r, uint32_t n, const struct mr_path_key 
 void mr_path_get(const struct mr_routes *r, uint32_t n, struct mr_path_key *k);
 /* What the kernel says of members' state now. */
 void mr_path_flags(struct mr_routes *r, uint32_t n, const struct mr_path_key *k);
-/* Views of the paths that use a device or a next hop (0: any of them) are made again; all versions of their families move. */
+/* Views of the paths that use a device or a next-hop object are made again (0, 0: all; UINT32_MAX: by any object); all versions of
+ * their families move. */
 void mr_paths_changed(struct mr_routes *r, uint32_t ifindex, uint32_t nexthop_id);
 /* The device went down: what the kernel forgets now. */
 void mr_paths_flush(struct mr_routes *r, uint32_t ifindex);

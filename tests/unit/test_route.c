@@ -14,6 +14,7 @@
 #include <linux/if.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/nexthop.h>
 #include <linux/rtnetlink.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -361,6 +362,78 @@ Test(route, vlan_devices_over_an_interface_are_ours)
 	mr_routes_interface(r, 2, 0);
 	is("198.51.100.1", MR_ROUTE_KERNEL, MR_REASON_UNMIRRORED);
 	cr_assert_eq(told[7].interface_id, 0);
+}
+
+/* gateway NULL: a group of the members, the last 0 */
+static void object(uint32_t id, const char *gateway, uint32_t ifindex, const uint32_t *member)
+{
+	struct nhmsg m = { .nh_family = gateway ? AF_INET : AF_UNSPEC };
+	struct nexthop_grp group[8] = { 0 };
+	uint8_t addr[4];
+	unsigned cnt = 0;
+	begin(&m, sizeof(m));
+	put(NHA_ID, &id, 4);
+	if (gateway) {
+		inet_pton(AF_INET, gateway, addr);
+		put(NHA_OIF, &ifindex, 4);
+		put(NHA_GATEWAY, addr, 4);
+	} else {
+		for (; member[cnt]; cnt++)
+			group[cnt].id = member[cnt];
+		put(NHA_GROUP, group, cnt * sizeof(group[0]));
+	}
+	send_it(RTM_NEWNEXTHOP, 0);
+}
+
+static void route_by_object(const char *prefix, uint32_t id)
+{
+	struct rtmsg m = {
+		.rtm_family = AF_INET, .rtm_dst_len = 24, .rtm_table = RT_TABLE_MAIN, .rtm_type = RTN_UNICAST
+	};
+	uint8_t addr[4];
+	inet_pton(AF_INET, prefix, addr);
+	begin(&m, sizeof(m));
+	put(RTA_DST, addr, 4);
+	put(RTA_NH_ID, &id, 4);
+	send_it(RTM_NEWROUTE, 0);
+}
+
+static const void *view_of(const char *dst)
+{
+	__be32 addr_be;
+	inet_pton(AF_INET, dst, &addr_be);
+	return atomic_load(&r->view[0][mr_fib_lookup4(r->fib, addr_be)]);
+}
+
+Test(route, an_object_that_changes_is_the_business_of_its_own_paths)
+{
+	static const char *const dst[] = { "100.0.1.1", "100.0.2.1", "100.0.3.1", "100.0.4.1" };
+	const void *was[4];
+	object(1, "10.0.0.2", 1, NULL);
+	object(2, "10.0.0.3", 2, NULL);
+	object(3, "10.0.0.4", 3, NULL);
+	object(4, NULL, 0, (const uint32_t[]){ 1, 2, 0 });
+	object(5, NULL, 0, (const uint32_t[]){ 2, 3, 0 });
+	route_by_object("100.0.1.0", 1);
+	route_by_object("100.0.2.0", 2);
+	route_by_object("100.0.3.0", 4);
+	route_by_object("100.0.4.0", 5);
+	for (unsigned i = 0; i < 4; i++)
+		was[i] = view_of(dst[i]);
+	cr_assert_eq(ask(dst[0], 1).slot, 0x102);
+	uint8_t version = ask(dst[2], 1).version;
+	object(1, "10.0.0.9", 1, NULL);
+	cr_assert_eq(ask(dst[0], 1).slot, 0x109);
+	cr_assert_neq(ask(dst[2], 1).version, version);
+	cr_assert_neq(view_of(dst[0]), was[0]);
+	cr_assert_eq(view_of(dst[1]), was[1]);
+	cr_assert_neq(view_of(dst[2]), was[2], "a group it is in");
+	cr_assert_eq(view_of(dst[3]), was[3], "a table of many groups is not made again for each of them");
+	for (unsigned i = 0; i < 4; i++)
+		was[i] = view_of(dst[i]);
+	object(5, NULL, 0, (const uint32_t[]){ 3, 0 });
+	cr_assert_eq(ask(dst[3], 1).slot, 0x304);
+	cr_assert_eq(view_of(dst[2]), was[2]);
 }
 
 Test(route, a_tag_without_a_device_is_none_of_ours)
