@@ -7,8 +7,8 @@
  * resolving, as a packet of the kernel's own would (neigh_event_send).  One that is stale but in use gets the second alone: it is
  * then probed.  Both are carried out before sendto() returns, so answers are read right after.
  *
- * NTF_USE takes NUD_PERMANENT and NTF_EXT_MANAGED off an entry that has them, and NTF_EXT_LEARNED unless it is repeated
- * (__neigh_update): so it is never sent for an entry that does not need it, and says again what the entry has.
+ * NTF_USE takes NUD_PERMANENT off an entry that has it, and NTF_EXT_LEARNED and NTF_EXT_MANAGED unless they are repeated (__neigh_update):
+ * so it is never sent for an entry that does not need it, and says again what the entry has.
  */
 #include "core/neighbour_table.h"
 
@@ -25,13 +25,20 @@
 #define AGAIN_MS    1000 /* asked for again while no answer came */
 #define FRESH_MS    2000 /* from one request for a stale one to the next */
 #define READ_BYTES  32768
-#define REQUEST_MAX 64 /* bytes of one request: 16 + 12 + 20, aligned */
+#define REQUEST_MAX 64 /* bytes of one request: 16 + 12 + 20 + 8, aligned */
 
 struct request {
 	uint16_t slot;
 	struct mr_neighbour_key key;
 	uint8_t flags; /* NTF_* to repeat */
+	bool managed;  /* NTF_EXT_MANAGED to repeat */
 	bool stale;
+};
+
+/* Requests on their way, which answers may tell something of. */
+struct batch {
+	struct request *r;
+	unsigned cnt;
 };
 
 int mr_neighbours_ask_open(struct mr_neighbours *t, struct mr_error *e)
@@ -69,20 +76,35 @@ static size_t put_request(char *buf, const struct request *r, uint16_t type)
 	if (type == RTM_NEWNEIGH)
 		nd->ndm_flags = NTF_USE | r->flags;
 	mnl_attr_put(nlh, NDA_DST, r->key.family == 4 ? 4 : 16, r->key.addr);
+	if (type == RTM_NEWNEIGH && r->managed)
+		mnl_attr_put_u32(nlh, NDA_FLAGS_EXT, NTF_EXT_MANAGED);
 	return nlh->nlmsg_len;
 }
 
-/* An entry that has no address yet says nothing new: the event does, once the kernel has made up its mind. */
-static void take_message(struct mr_neighbours *t, const struct mr_rtnl *m)
+/* An entry that has no address yet: whose it is.  Nothing else: the event says it, once the kernel has made up its mind. */
+static void take_flags(const struct batch *b, uint32_t slot, const struct mr_rtnl_neigh *n)
 {
-	if (m->kind == MR_RTNL_NEIGH && !m->deleted && m->neigh.has_mac && m->neigh.state & MR_NEIGHBOUR_NUD_VALID)
-		mr_neighbours_heard(t, &m->neigh, false);
+	for (unsigned i = 0; i < b->cnt; i++)
+		if (b->r[i].slot == slot) {
+			b->r[i].flags = n->flags & NTF_EXT_LEARNED;
+			b->r[i].managed = n->managed;
+		}
+}
+
+static void take_message(struct mr_neighbours *t, const struct mr_rtnl *m, const struct batch *b)
+{
+	if (m->kind == MR_RTNL_NEIGH && !m->deleted) {
+		if (m->neigh.has_mac && m->neigh.state & MR_NEIGHBOUR_NUD_VALID)
+			mr_neighbours_heard(t, &m->neigh, false);
+		else
+			take_flags(b, m->seq, &m->neigh);
+	}
 	/* GETNEIGH of one that is not there */
 	if (m->kind == MR_RTNL_ERROR && m->error_code && m->error_code != -ENOENT)
 		t->count.error_cnt++;
 }
 
-static void read_answers(struct mr_neighbours *t)
+static void read_answers(struct mr_neighbours *t, const struct batch *b)
 {
 	char buf[READ_BYTES];
 	for (unsigned i = 0; i < 4 * BATCH; i++) {
@@ -95,52 +117,49 @@ static void read_answers(struct mr_neighbours *t)
 		size_t left = (size_t)n;
 		struct mr_rtnl m;
 		while (mr_rtnl_read(&at, &left, &m))
-			take_message(t, &m);
+			take_message(t, &m, b);
 	}
 }
 
-static void send_requests(struct mr_neighbours *t, const struct request *r, unsigned cnt, uint16_t type)
+static void send_requests(struct mr_neighbours *t, const struct batch *b, uint16_t type)
 {
 	char buf[BATCH * REQUEST_MAX];
 	size_t len = 0;
-	for (unsigned i = 0; i < cnt; i++)
-		len += put_request(buf + len, &r[i], type);
+	for (unsigned i = 0; i < b->cnt; i++)
+		len += put_request(buf + len, &b->r[i], type);
 	if (!len)
 		return;
 	if (mnl_socket_sendto(t->nl, buf, len) < 0)
 		t->count.error_cnt++;
-	read_answers(t);
+	read_answers(t, b);
 }
 
-/* Which of them the kernel still has to resolve, and what else it said of the others. */
-static unsigned still_needed(struct mr_neighbours *t, struct request *r, unsigned cnt)
+/* Keeps those the kernel still has to resolve, and stale ones. */
+static void keep_needed(struct mr_neighbours *t, struct batch *b)
 {
 	unsigned kept = 0;
 	mr_neighbours_lock(t);
-	for (unsigned i = 0; i < cnt; i++) {
-		struct mr_neighbour_slot *s = &t->slot[r[i].slot];
-		if (!r[i].stale && s->state != MR_NEIGHBOUR_RESOLVING)
+	for (unsigned i = 0; i < b->cnt; i++) {
+		struct mr_neighbour_slot *s = &t->slot[b->r[i].slot];
+		if (!b->r[i].stale && s->state != MR_NEIGHBOUR_RESOLVING)
 			continue;
 		s->asked_cnt++;
 		t->count.asked_cnt++;
-		r[kept++] = r[i];
+		b->r[kept++] = b->r[i];
 	}
 	mr_neighbours_unlock(t);
-	return kept;
+	b->cnt = kept;
 }
 
-static void ask(struct mr_neighbours *t, struct request *r, unsigned cnt)
+/* All of them stale, or none. */
+static void ask(struct mr_neighbours *t, struct batch *b)
 {
-	struct request get[BATCH];
-	unsigned get_cnt = 0;
-
-	if (!t->nl)
+	if (!t->nl || !b->cnt)
 		return;
-	for (unsigned i = 0; i < cnt; i++)
-		if (!r[i].stale)
-			get[get_cnt++] = r[i];
-	send_requests(t, get, get_cnt, RTM_GETNEIGH);
-	send_requests(t, r, still_needed(t, r, cnt), RTM_NEWNEIGH);
+	if (!b->r[0].stale)
+		send_requests(t, b, RTM_GETNEIGH);
+	keep_needed(t, b);
+	send_requests(t, b, RTM_NEWNEIGH);
 }
 
 /* ---- what is due ------------------------------------------------------------------------------------------------- */
@@ -271,7 +290,7 @@ static bool ask_for(struct mr_neighbours *t, const uint64_t *bits, bool fresh)
 
 	for (unsigned asked = 0; from && asked < TURN_MAX;) {
 		unsigned cnt = collect(t, bits, fresh, &from, r, &waited);
-		ask(t, r, cnt);
+		ask(t, &(struct batch){ r, cnt });
 		asked += cnt;
 	}
 	return waited;
@@ -292,7 +311,7 @@ void mr_neighbours_service(struct mr_neighbours *t, uint64_t now_ms)
 	waited |= ask_for(t, t->busy_bits, false);
 	waited |= ask_for(t, t->stale_bits, true);
 	if (t->nl)
-		read_answers(t);
+		read_answers(t, &(struct batch){ NULL, 0 });
 	if (waited && t->opt.changed)
 		t->opt.changed(t->opt.ctx);
 	mr_neighbours_free_round(t, t->now_ms);

@@ -310,6 +310,16 @@ static void managed(void)
 	tap_case(mac_is(slot, "02:00:00:00:77:01"), "a managed neighbour");
 	turn(7000, slot);
 	tap_case(spaces_run("r", "ip neigh show 10.77.0.4 dev r0 | grep -q managed"), "stays managed");
+	/* One that does not answer has to be asked for, and what it is to its owner is said again with it. */
+	(void)spaces_run("r", "ip neigh replace 10.77.0.97 dev r0 managed extern_learn");
+	turn(1500, 0);
+	slot = slot_of(4, "10.77.0.97");
+	uint64_t asked = usage().asked_cnt;
+	mr_neighbours_want(w.t, slot);
+	becomes(slot, MR_NH_UNREACHABLE);
+	tap_case(usage().asked_cnt > asked, "a managed neighbour nobody finds is asked for");
+	tap_case(spaces_run("r", "ip neigh show 10.77.0.97 dev r0 | grep managed | grep -q extern_learn"),
+		"and stays managed, and the daemon's");
 }
 
 /* The kernel knows it, and we were not told. */
