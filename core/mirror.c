@@ -71,8 +71,10 @@ int mr_mirror_open(struct mr_runtime *rt, const struct mr_plan *plan, struct mr_
 	err = wait_on(rt, mr_routes_fd(rt->sh.routes), MR_MIRROR_EVENT_ROUTES, e);
 	if (!err)
 		err = wait_on(rt, mr_neighbours_fd(rt->sh.neighbours), MR_MIRROR_EVENT_NEIGHBOURS, e);
-	if (err)
+	if (err) { /* what nobody services must not wake anybody */
+		(void)epoll_ctl(rt->epoll_fd, EPOLL_CTL_DEL, mr_routes_fd(rt->sh.routes), NULL);
 		return err;
+	}
 	rt->mirror_open = true;
 	mr_neighbours_tunnels_refresh(rt->sh.neighbours, rt->sh.routes);
 	mr_neighbours_service(rt->sh.neighbours, mr_runtime_now_ms());
