@@ -14,6 +14,14 @@
 #include "core/fragment.h"
 #include "core/turn.h"
 
+/* Since it was received its interface may have left the configuration, and another one have its number: `fallback`, the pair of what no
+ * pipeline of it takes, is that of its name for ever. */
+static bool same_interface(const struct mr_plan *plan, unsigned interface_id, uint8_t fallback)
+{
+	const struct mr_plan_interface *pi = &plan->interface[interface_id];
+	return pi->name && pi->ingress_none == fallback;
+}
+
 static void drop(struct mr_worker *w, const struct mr_plan *plan, const struct mr_frame *f, unsigned interface_id,
 	uint8_t fallback, unsigned reason)
 {
@@ -21,7 +29,7 @@ static void drop(struct mr_worker *w, const struct mr_plan *plan, const struct m
 	const uint8_t *data = w->base + f->addr;
 	uint8_t ingress = fallback;
 	struct mr_parsed p;
-	if (pi->name && pi->steer) {
+	if (same_interface(plan, interface_id, fallback)) {
 		mr_parse(data, data + f->len, &p);
 		int pipeline = mr_steer_classify(pi->steer, &p, data);
 		ingress = pipeline < 0 ? pi->ingress_none : pi->ingress[pipeline];
@@ -86,9 +94,9 @@ void mr_turn_fragments_arrive(struct mr_worker *w, const struct mr_handoff_entry
 	for (unsigned i = 0; i < n;) {
 		const unsigned id = e[i].arrived;
 		for (in->cnt = 0; i < n && e[i].arrived == id && in->cnt < MR_BATCH; i++) {
-			if (id && w->plan->interface[id].name)
+			if (id && same_interface(w->plan, id, e[i].ingress))
 				in->frame[in->cnt++] = e[i].frame;
-			else if (id) /* its interface left the configuration on the way */
+			else if (id)
 				drop(w, w->plan, &e[i].frame, id, e[i].ingress, MR_REASON_STOPPING);
 		}
 		if (in->cnt)
@@ -117,7 +125,7 @@ void mr_turn_fragments_release(struct mr_worker *w)
 	unsigned id = 0;
 	w->in.cnt = 0;
 	while (mr_fragment_next(w->fragments, &o)) {
-		bool gone = !w->plan->interface[o.interface_id].name;
+		bool gone = !same_interface(w->plan, o.interface_id, o.fallback);
 		if (o.reason || gone) {
 			drop(w, w->plan, &o.frame, o.interface_id, o.fallback,
 				o.reason ? o.reason : MR_REASON_STOPPING);

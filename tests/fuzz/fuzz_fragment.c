@@ -79,7 +79,9 @@ static void cut(const uint8_t *frame, uint32_t len, uint32_t mtu)
 		return;
 	unsigned cnt = mr_split_begin(&s, frame, &p, mtu);
 	uint32_t at = p.l4_off;
-	check(cnt || mtu < MR_SPLIT_MTU_MIN || p.l3_len > mtu);
+	uint32_t end = p.frag_off * 8u + p.l3_len - (p.l4_off - p.l3_off);
+	check(cnt || mtu < MR_SPLIT_MTU_MIN || p.l3_len > mtu || end > UINT16_MAX);
+	check(!cnt || end <= UINT16_MAX);
 	for (unsigned i = 0; i < cnt; i++) {
 		uint8_t *out = malloc(p.l3_off + mtu);
 		uint32_t n = mr_split_next(&s, out, &piece);

@@ -557,6 +557,44 @@ Test(fragment, without_its_first_one_it_is_dropped_in_time)
 	rig_destroy(r);
 }
 
+/* While a fragment waits, two reloads give its interface's number to another one, whose pipelines it is none of. */
+Test(fragment, an_interface_gives_its_number_away)
+{
+	static const char *const without = "version: 1\ninterfaces:\n  lan: { device: lan0 }\npipelines:\n"
+					   "  out: { from: [ lan ], match: all, stages: [], to: kernel }\n";
+	static const char *const other =
+		"version: 1\ninterfaces:\n  dmz: { device: dmz0 }\n  lan: { device: lan0 }\npipelines:\n"
+		"  dmz: { from: [ dmz ], match: all, stages: [], to: lan }\n"
+		"  out: { from: [ lan ], match: all, stages: [], to: kernel }\n";
+	struct rig_options opt = { .worker_cnt = 2 };
+	struct rig *r = rig_create(guarded, &opt);
+	struct plan p[8];
+	uint8_t frame[4096];
+	for (unsigned i = 0; i < 8; i++) {
+		p[i] = plan(4, 17, 53, i, 2);
+		inject(r, &p[i], 1, 0);
+	}
+	for (unsigned i = 0; i < 4; i++)
+		mr_worker_poll(r->worker[0]);
+	unsigned crossed = (unsigned)mr_stats_worker(r->sh.stats, 0)->handoff_out;
+	cr_assert(crossed > 0 && crossed < 8, "some wait in the table, others in the ring");
+	rig_reload(r, without);
+	free(r->name[1]);
+	r->name[1] = strdup("dmz");
+	rig_reload(r, other);
+	for (unsigned i = 0; i < 8; i++) {
+		uint32_t len = cut(&p[i].d, p[i].from[0], p[i].end[0], frame);
+		rig_inject(r, "lan", 0, frame, len);
+	}
+	rig_turn(r);
+	cr_assert_eq(rig_kernel(r, "lan"), 8);
+	cr_assert_eq(rig_sent(r, "lan"), 0);
+	cr_assert_eq(rig_stats(r, "dmz", "dmz").received.packets, 0);
+	cr_assert_eq(rig_dropped(r, "wan", "", "stopping"), 8);
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
 /* Nothing more comes, and the worker sleeps: the time runs out all the same. */
 Test(fragment, a_sleeping_worker_drops_it_in_time)
 {
