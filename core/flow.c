@@ -217,6 +217,36 @@ void mr_flows_each(const struct mr_flows *t, mr_flows_fn fn, void *ctx)
 	}
 }
 
+bool mr_flows_each_some(const struct mr_flows *t, uint64_t *at, uint32_t bucket_cnt, mr_flows_fn fn, void *ctx)
+{
+	uint64_t skip = *at;
+
+	for (unsigned part = 0; part < 4; part++) { /* of each side the buckets, then the overflow */
+		const struct mr_flow_side *s = &t->side[part / 2];
+		uint8_t *first = part % 2 ? s->overflow : s->base;
+		uint32_t cnt = part % 2 ? s->overflow_cnt : s->bucket_cnt;
+		const uint64_t *live = part % 2 ? &s->overflow_live : &s->live;
+
+		if (skip >= cnt) {
+			skip -= cnt;
+			continue;
+		}
+		if (!__atomic_load_n(live, __ATOMIC_RELAXED)) {
+			*at += cnt - skip;
+			skip = 0;
+			continue;
+		}
+		uint32_t n = cnt - (uint32_t)skip < bucket_cnt ? cnt - (uint32_t)skip : bucket_cnt;
+		each_in(t, s, first + skip * s->bucket_bytes, n, fn, ctx);
+		*at += n;
+		bucket_cnt -= n;
+		if (!bucket_cnt)
+			return true;
+		skip = 0;
+	}
+	return false;
+}
+
 mr_flow_ref mr_flows_ref4(const struct mr_flows *t, const struct mr_flow4 *rec)
 {
 	return ref_of_record(t, &t->side[0], (const uint8_t *)rec);

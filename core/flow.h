@@ -114,6 +114,8 @@ const struct mr_flow6 *mr_flows_record6(const struct mr_flows *t, mr_flow_ref re
  * Records that come or go meanwhile may be missed.  Threads: any. */
 typedef void (*mr_flows_fn)(void *ctx, mr_flow_ref ref, const struct mr_flow_state *st);
 void mr_flows_each(const struct mr_flows *t, mr_flows_fn fn, void *ctx);
+/* The same in slices of bucket_cnt buckets (8 records each), from *at on, which begins at 0 and is moved.  False: that was the last. */
+bool mr_flows_each_some(const struct mr_flows *t, uint64_t *at, uint32_t bucket_cnt, mr_flows_fn fn, void *ctx);
 mr_flow_ref mr_flows_ref4(const struct mr_flows *t, const struct mr_flow4 *rec);
 mr_flow_ref mr_flows_ref6(const struct mr_flows *t, const struct mr_flow6 *rec);
 

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#define SWEEP_BUCKETS 4096 /* of the flow table between two looks at the kernel: about half a millisecond */
+
 /* Packets wait for what changed: workers that sleep look now. */
 static void changed(void *ctx)
 {
@@ -23,10 +25,22 @@ static void referred(void *ctx, void (*mark)(void *arg, uint16_t slot), void *ar
 	mr_route_flows_referred(&rt->sh, mark, arg);
 }
 
+/* Begins one; the one before is over by then (core/route.h). */
 static void sweep(void *ctx)
 {
 	struct mr_runtime *rt = ctx;
-	mr_route_flows_sweep(&rt->sh);
+	if (rt->mirror_sweeping)
+		mr_route_flows_sweep_some(&rt->sh, &rt->mirror_sweep_at, UINT32_MAX);
+	rt->mirror_sweep_at = 0;
+	rt->mirror_sweeping = true;
+}
+
+/* A slice of it: a change of routes does not wait for a million flows to be looked at. */
+static bool sweep_some(struct mr_runtime *rt)
+{
+	if (rt->mirror_sweeping)
+		rt->mirror_sweeping = mr_route_flows_sweep_some(&rt->sh, &rt->mirror_sweep_at, SWEEP_BUCKETS);
+	return rt->mirror_sweeping;
 }
 
 int mr_mirror_create(struct mr_runtime *rt, struct mr_error *e)
@@ -109,6 +123,7 @@ bool mr_mirror_service(struct mr_runtime *rt)
 	if (!rt->mirror_open)
 		return false;
 	bool more = mr_routes_service(rt->sh.routes) > 0;
+	more |= sweep_some(rt);
 	mr_neighbours_tunnels_refresh(rt->sh.neighbours, rt->sh.routes);
 	mr_neighbours_service(rt->sh.neighbours, mr_runtime_now_ms());
 	return more;
@@ -119,6 +134,7 @@ void mr_mirror_tick(struct mr_runtime *rt)
 	if (!rt->mirror_open)
 		return;
 	mr_routes_tick(rt->sh.routes, mr_runtime_now_ms());
+	rt->mirror_more |= rt->mirror_sweeping;
 	mr_neighbours_tunnels_refresh(rt->sh.neighbours, rt->sh.routes);
 	mr_neighbours_service(rt->sh.neighbours, mr_runtime_now_ms());
 }

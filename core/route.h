@@ -11,8 +11,8 @@
  *
  * Flows keep the slot they were given (MR_FLOW_ROUTED).  So that a route that moves reaches them at once, every answer carries the
  * version of its destination's bucket (kern/flow.h: mr_route_bucket4/6): a record whose version is not the bucket's is asked
- * again before it is used.  Versions have 7 bits; before a bucket can come round, mr_routes_service() calls `sweep`, which must take
- * MR_FLOW_DECIDED off every routed record whose version is not the current one.
+ * again before it is used.  Versions have 7 bits; long before a bucket can come round, mr_routes_service() calls `sweep`: from then on
+ * and before it is called again, MR_FLOW_DECIDED must be taken off every routed record whose version is not the current one.
  *
  * Neighbours, MACs, links and MTUs are the slots' (core/neighbour.h): changing them is one store for any number of flows.
  */
@@ -45,7 +45,7 @@ struct mr_route_answer {
 struct mr_routes_options {
 	struct mr_neighbours *neighbours;
 	struct mr_epoch *epoch;
-	/* Called when versions would wrap; see above.  Control thread; takes as long as it takes. */
+	/* Called when versions would wrap some time; see above: it may only begin.  Control thread. */
 	void (*sweep)(void *ctx);
 	void *ctx;
 	int receive_bytes; /* buffer of the netlink socket, 0 = 32 MiB; tests make it small */

@@ -33,6 +33,11 @@ void mr_route_flows_sweep(void *ctx)
 	mr_flows_each(sh->flows, check_version, sh);
 }
 
+bool mr_route_flows_sweep_some(struct mr_shared *sh, uint64_t *at, uint32_t bucket_cnt)
+{
+	return mr_flows_each_some(sh->flows, at, bucket_cnt, check_version, sh);
+}
+
 struct marking {
 	void (*mark)(void *arg, uint16_t slot);
 	void *arg;

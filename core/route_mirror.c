@@ -33,7 +33,7 @@
 #define SILENT_MS      10000 /* a dump that says nothing for so long is asked for again */
 #define POKE_MS        100
 #define OPEN_MS        60000
-#define SWEEP_ADVANCED 64
+#define SWEEP_ADVANCED 60 /* twice that, and one, is less than versions are: a sweep may last until the next one */
 
 static uint64_t now_us(void)
 {

@@ -67,8 +67,10 @@ struct mr_runtime {
 	struct mr_links *links;
 	struct mr_leave *leave; /* what on_exit: drop keeps; NULL = only files */
 	int signal_fd, timer_fd, epoll_fd;
-	bool mirror_open; /* the kernel's routes are read (core/mirror.h) */
-	bool mirror_more; /* ... and some of what it said is still to be */
+	bool mirror_open;     /* the kernel's routes are read (core/mirror.h) */
+	bool mirror_more;     /* ... and some of what it said is still to be */
+	bool mirror_sweeping; /* flow records are looked through, from mirror_sweep_at on (core/route.h: sweep) */
+	uint64_t mirror_sweep_at;
 	bool stopping;
 	unsigned reload_failures;
 	char last_reload[512]; /* outcome of the last reload, a sentence */

@@ -452,6 +452,56 @@ Test(flow, full_table_says_so)
 	mr_flows_destroy(t);
 }
 
+static void count_record(void *ctx, mr_flow_ref ref, const struct mr_flow_state *st)
+{
+	unsigned *seen = ctx;
+
+	if (st->session)
+		seen[st->session - 1]++;
+}
+
+/* In slices of any size every record is met once, those of both families and of the overflow. */
+Test(flow, slices_meet_every_record_once)
+{
+	enum { FOUR = 4096, SIX = 300, OVER = 4 * MR_FLOW_WAYS, ALL = FOUR + SIX + OVER };
+	static unsigned seen[ALL];
+	static bool refused[ALL];
+	struct mr_flows *t = table(8192, 1024);
+	mr_flow_ref ref;
+
+	for (uint32_t i = 0; i < FOUR; i++)
+		cr_assert_eq(put4(t, i, 1000, &ref), 0);
+	for (uint32_t i = 0; i < SIX; i++) {
+		struct mr_key6 k = key6(i);
+		struct mr_rewrite6 rw = { .sport_be = (uint16_t)i };
+		struct mr_flow_state st = { .session = FOUR + i + 1 };
+		cr_assert_eq(mr_flows_insert6(t, &k, mr_flow_hash6(&k, SEED), &rw, &st, 1000, &ref), 0);
+	}
+	for (uint32_t i = 0; i < OVER; i++) { /* two buckets full of one hash, and then the overflow */
+		struct mr_key4 k = key4(100000 + i);
+		struct mr_rewrite4 rw = { 0 };
+		struct mr_flow_state st = { .session = FOUR + SIX + i + 1 };
+		/* what others took of the buckets, these do not get */
+		if (mr_flows_insert4(t, &k, 0x1234567812345678ULL, &rw, &st, 1000, &ref))
+			refused[FOUR + SIX + i] = true;
+	}
+	cr_assert_gt(usage(t).overflow4, 0u);
+	for (uint32_t slice = 1; slice < 5000; slice = slice * 3 + 1) {
+		uint64_t at = 0, was;
+		memset(seen, 0, sizeof(seen));
+		bool more;
+		do {
+			was = at;
+			more = mr_flows_each_some(t, &at, slice, count_record, seen);
+			cr_assert(at > was || !more, "it goes on");
+		} while (more);
+		for (unsigned i = 0; i < ALL; i++)
+			cr_assert_eq(
+				seen[i], !refused[i], "record %u was met %u times in slices of %u", i, seen[i], slice);
+	}
+	mr_flows_destroy(t);
+}
+
 Test(flow, memory_given_or_none)
 {
 	size_t bytes = mr_flows_bytes4(1000);
