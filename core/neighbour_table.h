@@ -115,7 +115,8 @@ struct mr_neighbours {
 	struct mr_neighbours_usage count;
 
 	/* control's alone */
-	uint32_t now_ms; /* of the last service */
+	uint32_t now_ms;       /* of the last service */
+	uint32_t freshened_ms; /* stale ones were looked at */
 	uint32_t round;
 	bool dumping;
 	void *nl; /* struct mnl_socket; NULL = no_kernel */

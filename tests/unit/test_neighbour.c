@@ -880,7 +880,10 @@ Test(neighbour, workers_and_control)
 		h[i] = (struct holder){ .w = w, .id = i };
 		pthread_create(&th[i], NULL, hold_slots, &h[i]);
 	}
-	for (unsigned i = 0; i < 6000 || (!all_have_turned(h, 1000) && i < 500000); i++) {
+	/* Until there was enough of everything, however the threads were scheduled. */
+	bool enough = false;
+	for (unsigned i = 0; i < 6000 || (!enough && i < 500000); i++) {
+		enough = all_have_turned(h, 1000) && usage(w).freed_cnt > 50;
 		uint8_t mac[6] = { 2, 0 };
 		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
 		uint32_t name = (uint32_t)(seed >> 33) % NAMES;
