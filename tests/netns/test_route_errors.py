@@ -145,6 +145,19 @@ def sources(net):
     net.changed([("out where it came in", rt.datagram(rt.C4, "10.88.0.1"), "to c"), ("IPv6 out where it came in", rt.datagram(rt.C6, "fd00:88::1"), "to c")])
 
 
+def virtual_router(net):
+    """An address on a macvlan device over an interface, as keepalived has it for VRRP: another MAC address than the interface's."""
+    net.run("r", "ip link add vrrp link lan address 00:00:5e:00:01:07 type macvlan mode private")
+    net.run("r", "ip link set vrrp up")
+    net.run("r", "ip addr add 10.1.0.254/32 dev vrrp")
+    net.run("r", "ip addr add fd00:1::fe/128 dev vrrp nodad")
+    net.run("c", "ip neigh replace 10.1.0.254 lladdr 00:00:5e:00:01:07 dev c0 nud permanent")
+    net.run("c", "ip neigh replace fd00:1::fe lladdr 00:00:5e:00:01:07 dev c0 nud permanent")
+    for address in ("10.1.0.254", "fd00:1::fe"):
+        net.tell("%s answers, at a MAC address of its own" % address, net.ping("c", "-c", 3, address), (3, 3))
+    net.run("r", "ip link del vrrp")
+
+
 def redirects(net):
     """A packet that leaves by the interface it came in on: the kernel tells the sender of the shorter way (of IPv4 it was told not to)."""
     net.run("r", "ip route replace fd00:88::/64 via fd00:1::77")
@@ -234,7 +247,7 @@ DIFFER = {
 
 
 def test(tap, bed):
-    rt.both(tap, bed, (nowhere, ttl, sources, redirects, byte_for_byte, hurry), differ=DIFFER,
+    rt.both(tap, bed, (nowhere, ttl, sources, virtual_router, redirects, byte_for_byte, hurry), differ=DIFFER,
             kernel_forwards=4)  # what has options is the stack's: three of IPv4, one of IPv6
 
 
