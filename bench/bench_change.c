@@ -494,7 +494,8 @@ int main(int argc, char **argv)
 			}
 			tell(changes[k].name, "old way ended", o.old_ms);
 			tell(changes[k].name, "new way", o.new_ms);
-			tell(changes[k].name, "settled", o.settled_ms);
+			if (changes[k].to == MAC_WAN2) /* the only one that control has long to do with */
+				tell(changes[k].name, "settled", o.settled_ms);
 		}
 	return 0;
 }
