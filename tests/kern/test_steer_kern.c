@@ -143,7 +143,8 @@ static void test_unserved(void)
 			continue;
 		mr_steer_set_unserved(s, drop);
 		mr_parse(p.bytes, p.bytes + p.len, &parsed);
-		bool here = mr_steer_classify(t, &parsed, p.bytes) >= 0;
+		bool here = parsed.flags & MR_PKT_FRAG ? mr_steer_wants_fragment(t, &parsed, p.bytes)
+						       : mr_steer_classify(t, &parsed, p.bytes) >= 0;
 		CHECK(prog_run(mr_steer_prog_fd(s), p.bytes, p.len, NULL, NULL) == (here && drop ? 1 : 2), "packet %u",
 			k);
 		dropped += here && drop;
