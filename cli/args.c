@@ -111,7 +111,9 @@ static int check_instance(const struct mr_cli *c, struct mr_error *e)
 		return 0;
 	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
 	if (!n || s[n] || n > 64 || s[0] == '.' || s[0] == '-')
-		return mr_error_set(e, -EINVAL, "--name: '%s' is no name: use up to 64 letters, digits, - and _", s);
+		return mr_error_set(e, -EINVAL,
+			"--name: '%s' is no name: use up to 64 letters, digits, ., - and _, a letter, digit or _ first",
+			s);
 	return 0;
 }
 

@@ -20,7 +20,7 @@
 
 static const struct mr_cli_option show_options[] = {
 	FLOW_FILTERS,
-	{ "limit", "N", "show no more flows than this (default 100, at most 10000)" },
+	{ "limit", "N", "show no more flows or routes than this (default 100, at most 10000)" },
 	{ "all", NULL, "drops: also reasons that never happened" },
 	{ NULL, NULL, NULL },
 };
@@ -67,7 +67,8 @@ const struct mr_cli_verb mr_cli_verbs[] = {
 		NULL, 1, 1, mr_verb_run },
 	{ "check", "FILE [--diff]", "validate FILE and show what would be done, touching nothing", NULL, check_options,
 		1, 1, mr_verb_check },
-	{ "show", "[interfaces | pipelines | stages | flows | drops | routes [PREFIX] | neighbours | frames | "
+	{ "show",
+		"[interfaces | pipelines | stages | flows | drops | routes [PREFIX] | neighbours | frames | "
 		"workers | config]",
 		"what a running instance does and counts",
 		"Without a word: a summary.  Counters never go back while the instance runs.", show_options, 0, 2,

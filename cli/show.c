@@ -31,10 +31,12 @@ static int check_options(const struct mr_cli *c, const char *what, struct mr_err
 	for (unsigned i = 0; c->verb->options[i].name; i++) {
 		const char *name = c->verb->options[i].name;
 		const char *of = strcmp(name, "all") ? "flows" : "drops";
-		if (c->value[i] && what && !strcmp(what, "routes") && !strcmp(name, "limit"))
+		bool limits = !strcmp(name, "limit");
+		if (c->value[i] && what && limits && !strcmp(what, "routes"))
 			continue;
 		if (c->value[i] && (!what || strcmp(what, of)))
-			return mr_error_set(e, -EINVAL, "--%s belongs to: millrace show %s", name, of);
+			return mr_error_set(e, -EINVAL, "--%s belongs to: millrace show %s%s", name, of,
+				limits ? " and millrace show routes" : "");
 	}
 	return 0;
 }
@@ -54,6 +56,14 @@ static int fill_request(const struct mr_cli *c, json_t *request, struct mr_error
 	if (mr_args_value(c, "all"))
 		json_object_set_new(request, "all", json_true());
 	return mr_ask_filters(c, request, e);
+}
+
+/* An address or a prefix was asked for, and nothing is listed: in words, for an empty list looks like a mistake of ours. */
+static void tell_no_route(const char *asked, const json_t *data)
+{
+	if (!json_is_true(json_object_get(data, "mirrored")) || json_array_size(json_object_get(data, "routes")))
+		return;
+	printf(strchr(asked, '/') ? "no route lies in %s\n" : "no route covers %s\n", asked);
 }
 
 int mr_verb_show(const struct mr_cli *c)
@@ -77,8 +87,11 @@ int mr_verb_show(const struct mr_cli *c)
 		return code;
 	if (c->json)
 		code = mr_ask_write_json(answer);
-	else
+	else {
+		if (c->arg_cnt > 1)
+			tell_no_route(c->arg[1], json_object_get(answer, "data"));
 		mr_text_show(what, answer, stdout);
+	}
 	json_decref(answer);
 	return code;
 }
