@@ -43,7 +43,11 @@ test-vm: deps-test $(SETUP)
 	-@scripts/install-deps vm
 	@tests/vm/run || test $$? = 77
 
-# The netns suite runs the sanitized program itself; kern and fuzz replay add nothing under these two.
+# The netns suite runs the sanitized program itself; the kern suite adds nothing under these two, and fuzz replay only under the first.  What the
+# kernel answers where Millrace does not run (MR_HALVES) and the same again in another mode (MR_ONCE) is asked by `make test`.
+test-asan test-tsan: export MR_HALVES = millrace
+test-asan test-tsan: export MR_ONCE = 1
+
 test-asan: deps-check
 	test -f build-asan/build.ninja || meson setup -Db_sanitize=address,undefined -Db_lundef=false build-asan
 	ninja -C build-asan
@@ -55,7 +59,7 @@ test-tsan: deps-check
 	test -f build-tsan/build.ninja || meson setup -Db_sanitize=thread -Db_lundef=false build-tsan
 	ninja -C build-tsan
 	@TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 MR_BUILD=$(abspath build-tsan) \
-		scripts/test --tsan --label "millrace (thread)" --timeout-factor 4 --suite unit --suite netns
+		scripts/test --tsan --threads --label "millrace (thread)" --timeout-factor 4 --suite unit --suite netns
 
 bench: deps-bench $(SETUP)
 	ninja -C $(BUILD)
@@ -74,4 +78,4 @@ build-werror: deps-check
 	done
 
 clean:
-	rm -rf build build-asan build-tsan build-gcc build-clang
+	rm -rf build build-deps build-asan build-tsan build-gcc build-clang
