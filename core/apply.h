@@ -9,8 +9,22 @@
 #include "kern/rewrite.h"
 #include <stdbool.h>
 
+#define MR_APPLY_FRAME_MIN 60 /* the shortest Ethernet frame, without its check sequence */
+
 /* The reason a rewrite error is dropped under. */
 unsigned mr_apply_reason(int rewrite_error);
+
+/* The header's sum (RFC 1071); options are the stack's, so it is 20 bytes. */
+static inline bool mr_apply_header_sum_right(const uint8_t *ip)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < 20; i += 4)
+		sum += mr_load32(ip + i);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ((sum & 0xffff) + (sum >> 16)) == 0xffff;
+}
 
 /*
  * Rewrites the frame of *len bytes at *frame: addresses, ports, TTL by flags (MR_FLOW_*), then encapsulation, VLAN and MACs by next hop.
@@ -21,9 +35,19 @@ static inline unsigned mr_apply(uint8_t **frame, uint32_t *len, uint32_t headroo
 	uint64_t hash)
 {
 	const uint16_t nat = MR_FLOW_SNAT | MR_FLOW_DNAT;
-	/* What the link carries.  Padding counts: it is sent. */
+	/* RFC 1812 section 5.2.2: a router looks before it forwards. */
+	if (nh->kind == MR_NH_ROUTED && (p->flags & (MR_PKT_IP4 | MR_PKT_OPTIONS)) == MR_PKT_IP4 &&
+		!mr_apply_header_sum_right(*frame + p->l3_off))
+		return MR_REASON_IP_CHECKSUM;
+	/* A router sends the IP packet on, and not what came behind it; padding stays, for drivers that do not pad. */
+	if (nh->kind == MR_NH_ROUTED && p->l3_len) {
+		uint32_t end = p->l3_off + p->l3_len > MR_APPLY_FRAME_MIN ? p->l3_off + p->l3_len : MR_APPLY_FRAME_MIN;
+		*len = *len > end ? end : *len;
+	}
+	/* What the link carries.  What a wire sends behind the packet counts. */
 	if (nh->mtu) {
-		uint32_t outer = nh->encap ? mr_rewrite_outer_bytes(nh) + p->l3_len : *len - p->l3_off;
+		uint32_t outer = nh->kind == MR_NH_ROUTED || nh->encap ? mr_rewrite_outer_bytes(nh) + p->l3_len
+								       : *len - p->l3_off;
 		if (*len > p->l3_off && outer > nh->mtu)
 			return MR_REASON_TOO_BIG;
 	}

@@ -153,6 +153,13 @@ static bool has_router_options(const struct mr_packet *p)
 	return h->flags & MR_PKT_IP4 || p->data[h->l3_off + 6] == MR_IP_HOPOPTS;
 }
 
+/* The kernel takes no IPv4 packet from outside whose source is an address of its own; of IPv6 it does.  A source we wrote is no claim. */
+static bool claims_to_be_us(const struct mr_packet *p)
+{
+	return p->tuple.family == 4 && !(p->translated & MR_FLOW_SNAT) &&
+		mr_routes_local(p->pass->sh->routes, 4, p->tuple.src);
+}
+
 enum frame_for { FRAME_FOR_US, FRAME_FOR_ALL, FRAME_FOR_OTHER };
 
 /* Whose the frame is.  Devices over the interface (VLAN, macvlan) may have addresses of their own, which only the stack knows. */
@@ -213,6 +220,10 @@ static bool route(struct mr_packet *p, struct mr_flow_decision *d)
 	}
 	if (!p->pass->sh->routes)
 		return drop(p, MR_REASON_NO_NEXTHOP);
+	if (claims_to_be_us(p)) {
+		p->aside = true;
+		return to_stack(p, d, MR_REASON_NONE);
+	}
 	mr_routes_lookup(p->pass->sh->routes, p->interface_id, p->tuple.family, p->tuple.dst, p->key.hash, &a);
 	d->flags |= MR_FLOW_ROUTED | (uint16_t)(a.version << MR_FLOW_VERSION_SHIFT);
 	d->nexthop = a.slot;

@@ -15,7 +15,7 @@
 
 #include "core/turn.h"
 
-#define MR_HOLD_PER_SLOT 64
+#define MR_HOLD_PER_SLOT 128  /* the kernel keeps about 100 small packets (unres_qlen) */
 #define MR_HOLD_MAX      1024 /* frames of one worker, at most an eighth of its share of the pool */
 
 struct mr_hold {

@@ -46,6 +46,7 @@
 	X(FRAG_OVERLAP, "fragment-overlap", "a fragment overlaps another one of its datagram")     \
 	X(FRAG_LIMIT, "fragment-limit", "too many fragments or datagrams in pieces at once")       \
 	X(NO_FRAMES, "no-frames", "no frame was free for the fragments it had to be cut into")     \
+	X(IP_CHECKSUM, "ip-checksum", "to be routed, but the IPv4 header checksum is wrong")       \
 	X(STOPPING, "stopping", "held when its interface or the program went away")
 
 enum mr_reason {

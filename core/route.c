@@ -113,6 +113,13 @@ void mr_routes_lookup(struct mr_routes *r, unsigned interface_id, unsigned famil
 	answer(r, interface_id, family, dst_be, hash, out);
 }
 
+bool mr_routes_local(const struct mr_routes *r, unsigned family, const void *addr_be)
+{
+	const struct mr_path_view *v = find_view(r, mr_route_f(family), addr_be);
+
+	return v && v->verdict == MR_ROUTE_KERNEL && v->reason == MR_REASON_NONE;
+}
+
 const uint8_t *mr_routes_versions(const struct mr_routes *r, unsigned family)
 {
 	return r->version[mr_route_f(family)];

@@ -83,6 +83,10 @@ void mr_routes_lookup(struct mr_routes *r, unsigned interface_id, unsigned famil
  * are no business of its routes.  Threads: any; no lock. */
 bool mr_routes_takes_tag(const struct mr_routes *r, unsigned interface_id, unsigned vlan_cnt, uint16_t tci);
 
+/* True when the address is one of this machine, or a broadcast address of its links: never the source of a packet from outside (RFC 1812
+ * section 5.3.8; the kernel's rule for IPv4).  Threads: as mr_routes_lookup(). */
+bool mr_routes_local(const struct mr_routes *r, unsigned family, const void *addr_be);
+
 /* The versions of all buckets: [0] IPv4, [1] IPv6.  One byte each, relaxed loads.  For the hit path. */
 const uint8_t *mr_routes_versions(const struct mr_routes *r, unsigned family);
 

@@ -95,6 +95,11 @@ bool mr_routes_source(
 	return net.has_source;
 }
 
+bool mr_routes_local(const struct mr_routes *r, unsigned family, const void *addr_be)
+{
+	return family == 4 && !memcmp(addr_be, net.source[0], 4);
+}
+
 int mr_routes_describe(const struct mr_routes *r, unsigned family, const void *dst_be, char *text, size_t bytes)
 {
 	snprintf(text, bytes, "in the words of the test");
@@ -455,7 +460,8 @@ Test(route_pipeline, exceptions_go_to_the_stack_alone)
 	static const char *const martians[] = { "udp 127.0.0.1:1 > 198.51.100.9:1", "udp 0.1.2.3:1 > 198.51.100.9:1",
 		"udp 224.0.0.5:1 > 198.51.100.9:1", "udp 255.255.255.255:1 > 198.51.100.9:1",
 		"udp [::1]:1 > [2001:db8:2::1]:1", "udp [fe80::1]:1 > [2001:db8:2::1]:1",
-		"udp [ff02::1]:1 > [2001:db8:2::1]:1", "udp [::]:1 > [2001:db8:2::1]:1", "ethertype 0x0806" };
+		"udp [ff02::1]:1 > [2001:db8:2::1]:1", "udp [::]:1 > [2001:db8:2::1]:1", "ethertype 0x0806",
+		"udp 192.0.2.1:1 > 198.51.100.9:1" /* an address of the box itself */ };
 	for (unsigned i = 0; i < sizeof(martians) / sizeof(martians[0]); i++) {
 		len = frame_of(martians[i], with);
 		memcpy(with, wan_mac, 6);
@@ -463,6 +469,44 @@ Test(route_pipeline, exceptions_go_to_the_stack_alone)
 		cr_assert_eq(rig_kernel(r, "wan"), 1, "%s", martians[i]);
 	}
 	cr_assert_eq(rig_sent(r, "lan"), 0);
+	finish(r);
+}
+
+Test(route_pipeline, what_comes_behind_the_packet_is_not_sent_on)
+{
+	struct rig *r = box();
+	uint8_t frame[2048];
+	const struct rig_list *out = &r->interface[rig_id(r, "lan")].queue[0].out;
+	uint32_t len = frame_of(FLOW, frame);
+	for (unsigned round = 0; round < 2; round++) { /* first packet, and by the record */
+		memset(frame + len, 0xaa, 1600);
+		give(r, "wan", frame, len + 1600); /* larger than the MTU only with it */
+		cr_assert_eq(rig_sent(r, "lan"), 1);
+		cr_assert_eq(out->frame[0].len, len > 60 ? len : 60);
+		give(r, "wan", frame, len);
+		cr_assert_eq(rig_sent(r, "lan"), 1);
+		cr_assert_eq(out->frame[0].len, len, "nothing is added");
+	}
+	finish(r);
+}
+
+Test(route_pipeline, a_wrong_header_checksum_is_not_sent_on)
+{
+	struct rig *r = box();
+	uint8_t frame[MR_EXPLAIN_FRAME_MAX];
+	uint32_t len = frame_of(FLOW, frame);
+	for (unsigned bit = 0; bit < 160; bit++) { /* as a first packet, and where a record decides */
+		if (bit / 8 == 0 || bit / 8 == 2 || bit / 8 == 3 || bit / 8 == 9 || bit / 8 == 6 || bit / 8 == 7)
+			continue; /* then it is another kind of packet */
+		frame[14 + bit / 8] ^= 1 << bit % 8;
+		if (frame[14 + 8] > 1) /* not used up */
+			give(r, "wan", frame, len);
+		cr_assert_eq(rig_sent(r, "lan"), 0, "bit %u", bit);
+		frame[14 + bit / 8] ^= 1 << bit % 8;
+		give(r, "wan", frame, len);
+		cr_assert_eq(rig_sent(r, "lan"), 1);
+	}
+	cr_assert_gt(rig_stats(r, "wan", "in").dropped[MR_REASON_IP_CHECKSUM], 40);
 	finish(r);
 }
 
@@ -703,7 +747,8 @@ Test(route_pipeline, a_neighbour_nobody_finds_is_said)
 	say(r, "wan", FLOW); /* and those that come then */
 	cr_assert_eq(rig_dropped(r, "wan", "in", "neighbour-failed"), 4);
 	cr_assert_eq(error_sent(r, "wan"), 3 << 8 | 1);
-	cr_assert_eq(net.wanted[SLOT_A], wanted, "control is not woken for each: after a second the slot is RESOLVING again");
+	cr_assert_eq(net.wanted[SLOT_A], wanted,
+		"control is not woken for each: after a second the slot is RESOLVING again");
 	finish(r);
 }
 
