@@ -208,10 +208,12 @@ class Net:
                 watched[dev].send(frame(ip) if frame else self.frame(ip, dev))
             if not open_:
                 break
-            # what is known to be coming may take its time, on a slow machine too
-            patience_s = 1.5 if any(a[2] not in (None, "silence") for a in open_.values()) else 0.4
-            end, frames = time.monotonic() + patience_s, {d: [] for d in watched}
-            while time.monotonic() < end and open_:
+            # what is known to be coming may take its time, on a slow machine too; the rest is listened for that long once the known has come
+            began, heard, frames = time.monotonic(), 0, {d: [] for d in watched}
+            while open_:
+                known = any(a[2] not in (None, "silence") for a in open_.values())
+                if time.monotonic() > (began + 1.5 if known else max(began + 0.4, heard + 0.2)):
+                    break
                 for d, p in watched.items():
                     f = p.take()
                     while f is not None:
@@ -221,7 +223,7 @@ class Net:
                     # c last: what was answered at s or t has arrived there before, and that is what counts
                     seen = next((x for x in (self.look(frames[d], marks[question], d) for d in ("s0", "t0", "c0")) if x), None)
                     if seen:
-                        found[question] = seen
+                        found[question], heard = seen, time.monotonic()
                         del open_[question]
         for question, _, want, _ in asks:
             found.setdefault(question, "silence")

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Malformed traffic through the running program: no crash, a named outcome for each frame, and good packets cross afterwards."""
+import os
 import random
 import struct
 
@@ -229,7 +230,7 @@ def test(tap, bed):
     for space, dev in (("r", "wan"), ("s", "s0")):
         bed.run(space, "ip link set %s mtu 1300" % dev)
     client, server = w.Port(bed, "c", "c0"), w.Port(bed, "s", "s0")
-    for mode in ("copy", "generic"):
+    for mode in ("copy",) if os.environ.get("MR_ONCE") else ("copy", "generic"):
         test_mode(tap, bed, client, server, mode)
 
 

@@ -41,7 +41,7 @@ def traces(net):
         out = net.run("c", ["tracepath", "-n", "-m", 5, far], check=False)
         net.tell("tracepath to %s" % far, [" ".join(l.split()[:2]).replace("?:", ":") for l in out.splitlines() if re.match(r"\s*\d+:", l)],)
         net.tell("tracepath's end, %s" % far, re.findall(r"pmtu \d+ hops \d+|too many", out)[-1:], ["pmtu 1500 hops 2"])
-        out = net.run("c", ["mtr", "-n", "-r", "-c", 3, "-i", "0.3", far], check=False)
+        out = net.run("c", ["mtr", "-n", "-r", "-c", 3, "-i", "0.3", "-G", "2", far], check=False)
         net.tell("mtr to %s" % far, re.findall(r"\|-- (\S+)\s+(\S+)", out), [(rt.R4["lan"] if "." in far else rt.R6["lan"], "0.0%"), (far, "0.0%")])
 
 

@@ -118,29 +118,38 @@ def odd(net):
         sock = rt.udp_socket(net, "s", dst, PORT)
         send = Sender(net)
 
-        def case(name, packets, want=None, n=None):
+        cases = []
+
+        def case(name, packets, want, n):
+            """want: how often the datagram n arrives."""
             for x in packets:
                 send(x)
-            net.tell("%s, IPv%d" % (name, family), delivered(net, sock, [n] if want else []), want)
+            cases.append((name, n, want))
+
         whole = w.udp(src, dst, 7400, PORT, load(20))
         p = cut(src, dst, 5000, load(20), 7400)
-        case("every piece twice", [x for x in p for _ in (0, 1)][:-1], [20], 20)
+        case("every piece twice", [x for x in p for _ in (0, 1)][:-1], 1, 20)
         p = cut(src, dst, 5001, load(21), 7401)
-        case("the first piece twice", [p[0]] + p, [21], 21)
+        case("the first piece twice", [p[0]] + p, 1, 21)
         p = cut(src, dst, 5002, load(22), 7402)
         bad = w.udp(src, dst, 7402, PORT, load(22))
-        case("a piece that overlaps two", [p[0], p[1], piece(src, dst, 5002, 96, True, bad[96:160]), p[2], p[3]], [])
+        case("a piece that overlaps two", [p[0], p[1], piece(src, dst, 5002, 96, True, bad[96:160]), p[2], p[3]], 0, 22)
         p = cut(src, dst, 5003, load(23), 7403)
-        case("another first piece", [p[0], piece(src, dst, 5003, 0, True, struct.pack("!HHHH", 7999, PORT + 1, 258, 0) + bytes(64)), p[1], p[2], p[3]], [])
+        case("another first piece", [p[0], piece(src, dst, 5003, 0, True, struct.pack("!HHHH", 7999, PORT + 1, 258, 0) + bytes(64)), p[1], p[2], p[3]], 0, 23)
         p = cut(src, dst, 5004, load(24), 7404)
-        case("a tiny first piece, then one over it", [piece(src, dst, 5004, 0, True, whole[:8]), piece(src, dst, 5004, 0, True, whole[:64])] + p[1:], [])
+        case("a tiny first piece, then one over it", [piece(src, dst, 5004, 0, True, whole[:8]), piece(src, dst, 5004, 0, True, whole[:64])] + p[1:], 0, 24)
         # a first piece of eight bytes alone is odd and right
         whole = w.udp(src, dst, 7405, PORT, load(25))
-        case("a first piece of eight bytes", [piece(src, dst, 5005, 0, True, whole[:8]), piece(src, dst, 5005, 8, False, whole[8:])], [25], 25)
+        case("a first piece of eight bytes", [piece(src, dst, 5005, 0, True, whole[:8]), piece(src, dst, 5005, 8, False, whole[8:])], 1, 25)
         if family == 6:
             whole = w.udp(src, dst, 7406, PORT, load(26))
-            case("an atomic fragment", [piece(src, dst, 5006, 0, False, whole)], [26], 26)
-        case("a whole one after them", cut(src, dst, 5007, load(27), 7407), [27], 27)
+            case("an atomic fragment", [piece(src, dst, 5006, 0, False, whole)], 1, 26)
+        case("a whole one after them", cut(src, dst, 5007, load(27), 7407), 1, 27)
+        # one after the other, and listened to together
+        got = delivered(net, sock, [n for _, n, want in cases if want])
+        for name, n, want in cases:
+            net.tell("%s, IPv%d" % (name, family), got.count(n), want)
+        net.tell("and nothing else, IPv%d" % family, sorted(got), sorted(n for _, n, want in cases if want))
         sock.close()
 
 
