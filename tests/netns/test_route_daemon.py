@@ -179,6 +179,8 @@ def batch(net, lines, family=4):
 
 def events_lost(net):
     """More changes than a stopped program's socket holds: it asks for everything again, and is right at the end."""
+    if not net.m:
+        return  # each answer is known beforehand, and the kernel loses nothing
     start(net)
     for family, via, via2 in ((4, rt.S4, rt.T4), (6, rt.S6, rt.T6)):
         some = [prefix(family, n) for n in range(20000)]
@@ -213,7 +215,8 @@ def events_lost(net):
 def test(tap, bed):
     if not (shutil.which("bird", path=PLACES) and shutil.which("birdc", path=PLACES)):
         tap.skip("BIRD adds 100 000 routes", "bird is not installed")
-        rt.both(tap, bed, (events_lost,))
+        if "millrace" in rt.halves():
+            rt.one_half(tap, bed, "millrace", (events_lost,), {})
     else:
         rt.both(tap, bed, (bird, events_lost))
 
