@@ -51,7 +51,7 @@ struct mr_rtnl_route {
 	uint32_t nexthop_id; /* RTA_NH_ID, 0 = none: then the hops are here */
 	uint16_t hop_cnt;
 	struct mr_rtnl_hop hop[MR_RTNL_HOPS];
-	bool cloned; /* RTM_F_CLONED: a cache entry, to be ignored */
+	bool cloned;     /* RTM_F_CLONED: a cache entry, to be ignored */
 	uint32_t source; /* a source prefix (RTA_SRC), not modelled: a number that tells it from others; 0 = none */
 	bool unknown;
 };

@@ -387,7 +387,8 @@ static void device_settings(void)
 	forwarder_create(&f, 8192, 1);
 	tap_case(!forwarder_open(&f, 0, "r0", MR_MODE_COPY, NULL), "opens");
 	(void)mr_device_query("r0", &during, NULL);
-	tap_case(before.offloads & MR_DEVICE_RX_VLAN && !(during.offloads & MR_DEVICE_RX_VLAN), "rx-vlan offload is off while open");
+	tap_case(before.offloads & MR_DEVICE_RX_VLAN && !(during.offloads & MR_DEVICE_RX_VLAN),
+		"rx-vlan offload is off while open");
 	forwarder_close(&f, 0);
 	(void)mr_device_query("r0", &after, NULL);
 	tap_case(after.offloads & MR_DEVICE_RX_VLAN, "and on again after it");
