@@ -126,8 +126,8 @@ struct mr_option {
 		max; /* numbers, durations (ns), rates; max 0 = none.  Lists of numbers: of each.  STRING: bytes */
 	const char *fallback; /* the default, as written in YAML; NULL = zero / empty */
 	bool required;
-	const char *const
-		*values; /* ENUM: words, NULL-terminated; LIST: words that may stand for the list; UINT: one for 0 */
+	/* ENUM: words, NULL-terminated; LIST: words that may stand for the list; UINT: one for 0. */
+	const char *const *values;
 	const struct mr_option *table; /* OBJECT, LIST, MAP: of the element */
 	uint32_t element_bytes;        /* LIST, MAP: sizeof the element; OBJECT: sizeof the struct */
 	uint32_t at_offset; /* of a struct mr_position that receives where it stands; 0 = none.  LIST, MAP: in the

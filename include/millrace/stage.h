@@ -127,8 +127,8 @@ struct mr_tuple {
 	uint8_t proto;
 	uint16_t zone;
 	uint16_t ethertype;
-	uint16_t
-		sport_be; /* 0 where there are none (other protocols, ICMP); of a later fragment: those of its first one */
+	/* Ports: 0 where there are none (other protocols, ICMP); of a later fragment: those of its first one. */
+	uint16_t sport_be;
 	uint16_t dport_be;
 	uint8_t icmp_type; /* of an ICMP packet; part of the key for queries, else mr_packet_icmp marks */
 	uint8_t has_ports;
