@@ -23,6 +23,7 @@
 #include "core/route.h"
 #include "core/route_flows.h"
 #include "core/worker.h"
+#include "kern/rewrite.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -138,6 +139,16 @@ static void tell_kernel(const char *batch)
 
 /* ---- the devices -------------------------------------------------------------------------------------------------- */
 
+/* The IPv4 header's checksum: a router looks at it. */
+static void seal(uint8_t *ip)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < 20; i += 4)
+		sum += mr_load32(ip + i);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	mr_store16(ip + 10, (uint16_t)~mr_csum_fold((uint32_t)((sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32))));
+}
+
 static void put_frame(const struct device *d, uint8_t *p, uint32_t flow)
 {
 	static const uint8_t header[FRAME_LEN] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, /* UDP, TTL 64, DF */
@@ -151,6 +162,7 @@ static void put_frame(const struct device *d, uint8_t *p, uint32_t flow)
 	memcpy(p + 30, d->reply ? &inside : &outside, 4);
 	memcpy(p + 34, d->reply ? &service : &port, 2);
 	memcpy(p + 36, d->reply ? &port : &service, 2);
+	seal(p + 14);
 }
 
 static unsigned device_rx(struct mr_queue *q, struct mr_frame *f, unsigned n)

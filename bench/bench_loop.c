@@ -83,6 +83,16 @@ static uint16_t flow_port(uint32_t flow)
 	return htons(1024 + (flow & 15));
 }
 
+/* The IPv4 header's checksum: a router looks at it. */
+static void seal(uint8_t *ip)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < 20; i += 4)
+		sum += mr_load32(ip + i);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	mr_store16(ip + 10, (uint16_t)~mr_csum_fold((uint32_t)((sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32))));
+}
+
 static unsigned device_rx(struct mr_queue *q, struct mr_frame *f, unsigned n)
 {
 	struct device *d = (struct device *)q;
@@ -99,6 +109,7 @@ static unsigned device_rx(struct mr_queue *q, struct mr_frame *f, unsigned n)
 		memcpy(p, d->header, FRAME_LEN);
 		memcpy(p + 26, &addr, 4);
 		memcpy(p + 34, &port, 2);
+		seal(p + 14);
 	}
 	return n;
 }
