@@ -221,14 +221,15 @@ def test_ports(tap, bed, near, queues, name):
                 near.send(theirs[i])
                 near.send(w.mac(lan) + ours[i][6:])
         near.rest()
-        tap.same(far.take(len(orders)), list(range(len(orders))), "%s: those of the port steered" % name)
+        in_order = sorted if name.startswith("2") else list  # datagrams of different workers may overtake each other
+        tap.same(in_order(far.take(len(orders))), list(range(len(orders))), "%s: those of the port steered" % name)
         got = []
         try:
             while len(got) < len(orders):
                 got.append(struct.unpack("!I", here.recv(4096)[:4])[0])
         except socket.timeout:
             pass
-        tap.same(got, list(range(len(orders))), "%s: those of another port reach the kernel" % name)
+        tap.same(in_order(got), list(range(len(orders))), "%s: those of another port reach the kernel" % name)
         w.account(tap, bed, m, name)
         tap.same(m.stop(), 0, name + ": ends with 0")
     bed.run("r", "ip addr del 10.9.7.1/24 dev lan")

@@ -626,8 +626,8 @@ static void test_random(unsigned steps)
 /* Members of one route come and go one by one, and a route stands behind another of its metric: chance rarely gets there. */
 static void test_members(void)
 {
-	static const char *const commands[] = { "-6 route add 2001:db8:77::/48 nexthop via fd20:0::2 dev v0 nexthop "
-						"via fd20:1::2 dev v1 nexthop via fd20:2::2 dev v2",
+	static const char *const commands[] = { ("-6 route add 2001:db8:77::/48 nexthop via fd20:0::2 dev v0 nexthop "
+						 "via fd20:1::2 dev v1 nexthop via fd20:2::2 dev v2"),
 		"-6 route del 2001:db8:77::/48 via fd20:1::2 dev v1",
 		"-6 route append 2001:db8:77::/48 via fd20:1::3 dev v1",
 		"-6 route del 2001:db8:77::/48 via fd20:0::2 dev v0",

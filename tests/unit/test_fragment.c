@@ -889,8 +889,8 @@ static const char *const worlds[] = {
 	"version: 1\ninterfaces:\n  wan: { device: wan0, vlan_zones: true, zone: a }\n  lan: { device: lan0 }\n"
 	"pipelines:\n  out: { from: [ wan ], match: all, stages: [], to: lan }\n"
 	"  in: { from: [ lan ], match: [ { proto: tcp } ], stages: [], to: wan }\n",
-	"version: 1\ninterfaces:\n  lan: { device: lan0 }\npipelines:\n  in: { from: [ lan ], match: all, stages: [], "
-	"to: kernel }\n",
+	("version: 1\ninterfaces:\n  lan: { device: lan0 }\npipelines:\n  in: { from: [ lan ], match: all, stages: [], "
+	 "to: kernel }\n"),
 };
 
 /* A frame of one of a few datagrams: cut well or badly, tagged, first one or not, its lengths sometimes wrong. */
