@@ -53,7 +53,7 @@ test-asan: deps-check
 	ninja -C build-asan
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
 		LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		MR_BUILD=$(abspath build-asan) scripts/test --label "millrace (address, undefined)" --timeout-factor 4 --suite unit --suite fuzz --suite netns
+		MR_BUILD=$(abspath build-asan) scripts/test --brief --label "millrace (address, undefined)" --timeout-factor 4 --suite unit --suite fuzz --suite netns
 
 test-tsan: deps-check
 	test -f build-tsan/build.ninja || meson setup -Db_sanitize=thread -Db_lundef=false build-tsan
