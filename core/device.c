@@ -17,6 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71 /* Linux 5.14; Debian 12 headers may not have it */
+#endif
+
 static int ethtool(int fd, const char *name, void *cmd)
 {
 	struct ifreq ifr = { 0 };
@@ -361,4 +365,17 @@ int mr_device_state(int fd, uint32_t ifindex, struct mr_device_state *out)
 	memcpy(s.mac, ifr.ifr_hwaddr.sa_data, sizeof(s.mac));
 	*out = s;
 	return 0;
+}
+
+uint64_t mr_device_space(void)
+{
+	uint64_t cookie = 0;
+	socklen_t bytes = sizeof(cookie);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &bytes))
+		cookie = 0;
+	close(fd);
+	return cookie;
 }

@@ -71,4 +71,8 @@ struct mr_device_state {
 /* Of a device by its number: 0, or -ENODEV once it is gone.  `fd`: any socket of that namespace; cheap. */
 int mr_device_state(int fd, uint32_t ifindex, struct mr_device_state *out);
 
+/* The cookie of the caller's network namespace, 0 = the kernel does not tell.  Not its number in /proc, which the next namespace gets:
+ * this one is never given out again before the machine's next boot.  Threads: any. */
+uint64_t mr_device_space(void);
+
 #endif

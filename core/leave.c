@@ -27,10 +27,6 @@
 #define PATH_BYTES 320
 #define DEVICES    64 /* MR_MAX_INTERFACES: links of this process */
 
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
-
 struct mr_leave {
 	char instance[80];
 	char folder[PATH_BYTES];
@@ -50,19 +46,6 @@ static void folder_of(const char *instance, char folder[PATH_BYTES])
 			*s == '-' || *s == '_';
 		n += (size_t)snprintf(folder + n, PATH_BYTES - n, plain ? "%c" : "%%%02X", (unsigned char)*s);
 	}
-}
-
-static uint64_t namespace_cookie(void)
-{
-	uint64_t cookie = 0;
-	socklen_t bytes = sizeof(cookie);
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return 0;
-	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &bytes))
-		cookie = 0;
-	close(fd);
-	return cookie;
 }
 
 static void pin_path(const char *folder, uint64_t cookie, uint32_t ifindex, char path[PATH_BYTES + 40])
@@ -143,7 +126,7 @@ int mr_leave_open(const char *instance, struct mr_leave **out, struct mr_error *
 		return mr_error_set(e, -ENOMEM, "out of memory");
 	snprintf(l->instance, sizeof(l->instance), "%s", instance);
 	folder_of(l->instance, l->folder);
-	l->cookie = namespace_cookie();
+	l->cookie = mr_device_space();
 	l->lock_fd = -1;
 	/* who may not look has left nothing: only root pins */
 	if (has_bpffs() && !access(l->folder, F_OK)) {
@@ -540,7 +523,7 @@ bool mr_leave_pinned(const char *instance, uint32_t ifindex)
 {
 	char folder[PATH_BYTES], path[PATH_BYTES + 40];
 	folder_of(instance, folder);
-	pin_path(folder, namespace_cookie(), ifindex, path);
+	pin_path(folder, mr_device_space(), ifindex, path);
 	return !access(path, F_OK);
 }
 

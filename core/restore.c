@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,10 +16,6 @@
 #define ENTRIES_MAX 128
 #define RETRY_MS    20
 #define RETRIES     50
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
 
 struct entry {
 	uint64_t space; /* cookie of the network namespace */
@@ -33,20 +28,6 @@ struct state {
 	unsigned cnt;
 	struct entry entry[ENTRIES_MAX];
 };
-
-/* Not its number in /proc, which the next namespace gets: this one is never given out again before the machine's next boot. */
-static uint64_t this_space(void)
-{
-	uint64_t cookie = 0;
-	socklen_t bytes = sizeof(cookie);
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return 0;
-	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &bytes))
-		cookie = 0;
-	close(fd);
-	return cookie;
-}
 
 /* Nothing when there is no file; lines that are not understood are left out. */
 static struct state *load(const char *instance)
@@ -106,7 +87,7 @@ static int save(const struct state *s)
 
 static struct entry *find(struct state *s, uint32_t ifindex)
 {
-	uint64_t here = this_space();
+	uint64_t here = mr_device_space();
 	for (unsigned i = 0; i < s->cnt; i++)
 		if (s->entry[i].space == here && s->entry[i].r.ifindex == ifindex)
 			return &s->entry[i];
@@ -138,7 +119,7 @@ static void take_out(struct state *s, struct entry *n)
 /* A free entry; in a file that is full, that of the oldest line of another namespace, which may be gone. */
 static struct entry *make_room(struct state *s)
 {
-	uint64_t here = this_space();
+	uint64_t here = mr_device_space();
 	for (unsigned i = 0; s->cnt == ENTRIES_MAX && i < s->cnt; i++)
 		if (s->entry[i].space != here) {
 			memmove(&s->entry[i], &s->entry[i + 1], (s->cnt - i - 1) * sizeof(s->entry[0]));
@@ -159,7 +140,7 @@ int mr_restore_remember(const char *instance, uint64_t run, struct mr_restore *r
 		err = n ? 0 : -ENOSPC;
 	}
 	if (n) {
-		*n = (struct entry){ .space = this_space(), .run = run, .r = *r };
+		*n = (struct entry){ .space = mr_device_space(), .run = run, .r = *r };
 		err = save(s);
 	}
 	if (err)
@@ -232,7 +213,7 @@ static int undo_one(const struct entry *n, mr_restore_fn say, void *ctx)
 int mr_restore_undo(const char *instance, uint64_t run, uint32_t ifindex, mr_restore_fn say, void *ctx)
 {
 	struct state *s = load(instance);
-	uint64_t here = this_space();
+	uint64_t here = mr_device_space();
 	unsigned i = 0, before = s ? s->cnt : 0;
 	int cnt = 0;
 	while (s && i < s->cnt) {
