@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/control.h"
 
+#include "core/listener.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -26,8 +28,7 @@
 #define REQUESTS_PER_SERVICE 4            /* of one client, so that no client keeps the control thread to itself */
 #define SLOW_MS              5000         /* a client that takes no byte of its answer for so long is dropped */
 #define IDLE_MS              60000        /* ... and one that sends nothing */
-#define ENDING_MS            3000         /* how long a start waits for a killed instance to be gone */
-#define FOLDER_MS            (ENDING_MS + 1000)
+#define FOLDER_MS            4000         /* as long as a start waits for a killed instance to be gone, and a second */
 #define LOOK_MS              10
 
 struct client {
@@ -382,61 +383,6 @@ static int lock_folder(const char *path, int *out, struct mr_error *e)
 	return 0;
 }
 
-/* Has this process been killed, and is the kernel still taking it down?  While it does, a connection to its socket succeeds. */
-static bool is_ending(pid_t pid)
-{
-	char path[32], text[512];
-	char state = 0;
-	unsigned flags = 0;
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	FILE *f = fopen(path, "re");
-	if (!f)
-		return errno == ENOENT && pid > 0 && kill(pid, 0) && errno == ESRCH;
-	bool got = fgets(text, sizeof(text), f);
-	fclose(f);
-	const char *rest = got ? strrchr(text, ')') : NULL;
-	if (!rest || sscanf(rest + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
-		return false;
-	return state == 'Z' || state == 'X' || flags & 4 /* PF_EXITING */;
-}
-
-/* Until all threads of it are gone, and with them what it held, or the time is over. */
-static void wait_for_end(pid_t pid)
-{
-	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	if (fd < 0)
-		return;
-	(void)poll(&p, 1, ENDING_MS);
-	close(fd);
-}
-
-/* 0: nobody does, and who did is gone; -EADDRINUSE. */
-static int somebody_listens(const struct sockaddr_un *sa, struct mr_error *e)
-{
-	/* It was killed a moment ago, perhaps, and does not know yet: alive is who looks so several times. */
-	for (int looks = 0; looks < 5; looks++) {
-		struct ucred peer = { 0 };
-		socklen_t bytes = sizeof(peer);
-		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-		if (fd < 0)
-			return mr_error_set(e, -errno, "no socket can be made: %s", strerror(errno));
-		int err = connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) ? errno : 0;
-		if (!err)
-			(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes);
-		close(fd);
-		if (err == ECONNREFUSED || err == ENOENT)
-			return 0;
-		if (peer.pid > 0 && is_ending(peer.pid))
-			wait_for_end(peer.pid);
-		else
-			nanosleep(&(struct timespec){ .tv_nsec = LOOK_MS * 1000000L }, NULL);
-	}
-	return mr_error_set(e, -EADDRINUSE,
-		"another instance answers at %s: stop it, or give this one a name of its own with --name",
-		sa->sun_path);
-}
-
 /* Removes what a dead instance left; -EADDRINUSE when somebody listens there. */
 static int remove_stale(const struct sockaddr_un *sa, struct mr_error *e)
 {
@@ -445,9 +391,14 @@ static int remove_stale(const struct sockaddr_un *sa, struct mr_error *e)
 		return errno == ENOENT ? 0 : mr_error_set(e, -errno, "%s: %s", sa->sun_path, strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
 		return mr_error_set(e, -EEXIST, "%s is there and is no socket: move it away", sa->sun_path);
-	int err = somebody_listens(sa, e);
-	if (err)
-		return err;
+	pid_t pid;
+	int alive = mr_listener_alive(sa, &pid);
+	if (alive < 0)
+		return mr_error_set(e, alive, "no socket can be made: %s", strerror(-alive));
+	if (alive)
+		return mr_error_set(e, -EADDRINUSE,
+			"another instance answers at %s: stop it, or give this one a name of its own with --name",
+			sa->sun_path);
 	if (unlink(sa->sun_path) && errno != ENOENT)
 		return mr_error_set(
 			e, -errno, "the stale control socket %s cannot be removed: %s", sa->sun_path, strerror(errno));

@@ -3,6 +3,7 @@
 
 #include "core/device.h"
 #include "core/dispatch.h"
+#include "core/listener.h"
 #include "core/restore.h"
 
 #include <bpf/bpf.h>
@@ -488,20 +489,11 @@ static bool socket_path(const char *instance, struct sockaddr_un *sa)
 static int socket_state(const char *instance, pid_t *pid)
 {
 	struct sockaddr_un sa;
-	struct ucred peer = { 0 };
-	socklen_t bytes = sizeof(peer);
 	struct stat st;
 
 	if (!socket_path(instance, &sa) || lstat(sa.sun_path, &st) || !S_ISSOCK(st.st_mode))
 		return -1;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return 1;
-	int err = connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) ? errno : 0;
-	if (!err && !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes))
-		*pid = peer.pid;
-	close(fd);
-	return err == ECONNREFUSED ? 0 : err == ENOENT ? -1 : 1;
+	return mr_listener_alive(&sa, pid) != 0;
 }
 
 bool mr_leave_alive(const char *instance, pid_t *pid)
