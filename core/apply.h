@@ -14,11 +14,11 @@
 /* The reason a rewrite error is dropped under. */
 unsigned mr_apply_reason(int rewrite_error);
 
-/* The header's sum (RFC 1071); options are the stack's, so it is 20 bytes. */
-static inline bool mr_apply_header_sum_right(const uint8_t *ip)
+/* The sum of a whole IPv4 header, options included (RFC 1071). */
+static inline bool mr_apply_header_sum_right(const uint8_t *ip, uint32_t header_bytes)
 {
 	uint64_t sum = 0;
-	for (unsigned i = 0; i < 20; i += 4)
+	for (uint32_t i = 0; i < header_bytes; i += 4)
 		sum += mr_load32(ip + i);
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -36,8 +36,9 @@ static inline unsigned mr_apply(uint8_t **frame, uint32_t *len, uint32_t headroo
 {
 	const uint16_t nat = MR_FLOW_SNAT | MR_FLOW_DNAT;
 	/* RFC 1812 section 5.2.2: a router looks before it forwards. */
-	if (nh->kind == MR_NH_ROUTED && (p->flags & (MR_PKT_IP4 | MR_PKT_OPTIONS)) == MR_PKT_IP4 &&
-		!mr_apply_header_sum_right(*frame + p->l3_off))
+	if (nh->kind == MR_NH_ROUTED && p->flags & MR_PKT_IP4 && p->error == MR_PARSE_OK &&
+		!mr_apply_header_sum_right(
+			*frame + p->l3_off, p->flags & MR_PKT_OPTIONS ? (uint32_t)p->l4_off - p->l3_off : 20))
 		return MR_REASON_IP_CHECKSUM;
 	/* A router sends the IP packet on, and not what came behind it; padding stays, for drivers that do not pad. */
 	if (nh->kind == MR_NH_ROUTED && p->l3_len) {

@@ -133,7 +133,7 @@ void mr_mirror_tick(struct mr_runtime *rt)
 {
 	if (!rt->mirror_open)
 		return;
-	mr_routes_tick(rt->sh.routes, mr_runtime_now_ms());
+	mr_routes_tick(rt->sh.routes);
 	rt->mirror_more |= rt->mirror_sweeping;
 	mr_neighbours_tunnels_refresh(rt->sh.neighbours, rt->sh.routes);
 	mr_neighbours_service(rt->sh.neighbours, mr_runtime_now_ms());

@@ -63,7 +63,7 @@ int mr_routes_fd(const struct mr_routes *r); /* readable when there is something
  * gone, while lookups go on.  Threads: control. */
 int mr_routes_service(struct mr_routes *r);
 /* Regularly (about every 100 ms): asks again for dumps that failed.  Threads: control. */
-void mr_routes_tick(struct mr_routes *r, uint64_t now_ms);
+void mr_routes_tick(struct mr_routes *r);
 /* The bytes of a datagram as if the kernel had sent it (tests, fuzzing).  Threads: control. */
 void mr_routes_feed(struct mr_routes *r, const void *data, size_t bytes);
 

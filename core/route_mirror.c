@@ -359,11 +359,12 @@ static void poke(struct mr_routes *r)
 	(void)send(r->fd, &q, sizeof(q), 0);
 }
 
-void mr_routes_tick(struct mr_routes *r, uint64_t now_ms)
+void mr_routes_tick(struct mr_routes *r)
 {
+	uint64_t now_ms = now_us() / 1000;
+
 	if (r->fd < 0)
 		return;
-	now_ms = now_us() / 1000; /* of the same clock; what the caller read may be older than what is compared with */
 	if (r->running >= 0 && !r->sweeping && now_ms > r->asked_ms + SILENT_MS) {
 		struct mr_rtnl m = { .kind = MR_RTNL_DONE, .error_code = -ETIMEDOUT };
 		end_dump(r, &m);
@@ -447,7 +448,7 @@ int mr_routes_open(struct mr_routes *r, struct mr_error *e)
 		if (!mr_routes_service(r)) {
 			struct pollfd p = { .fd = r->fd, .events = POLLIN };
 			(void)poll(&p, 1, 10);
-			mr_routes_tick(r, now_us() / 1000);
+			mr_routes_tick(r);
 		}
 		mr_routes_usage(r, &u);
 	} while (!u.synced && now_us() / 1000 < until);

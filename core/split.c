@@ -58,7 +58,6 @@ unsigned mr_split_begin(struct mr_split *s, const uint8_t *frame, const struct m
 	if (p->frag_off * 8u + s->total > UINT16_MAX) /* a part of what no datagram can be; its offsets would wrap */
 		return 0;
 	copy_options(s, ip, hlen);
-	s->sum_wrong = header_sum(ip, hlen) != 0xffff;
 	for (uint32_t at = 0; cnt <= MR_SPLIT_MAX && (at < s->total || !cnt); cnt++)
 		at += piece_bytes(s, at);
 	return cnt <= MR_SPLIT_MAX ? cnt : 0;
@@ -81,8 +80,7 @@ uint32_t mr_split_next(struct mr_split *s, uint8_t *out, struct mr_parsed *out_p
 	mr_store16(to + 2, mr_be16(hlen + n));
 	mr_store16(to + 6, mr_be16(frag));
 	mr_store16(to + 10, 0);
-	uint16_t csum = (uint16_t)~header_sum(to, hlen);
-	mr_store16(to + 10, s->sum_wrong ? csum ^ 1 : csum);
+	mr_store16(to + 10, (uint16_t)~header_sum(to, hlen));
 	*out_p = *p;
 	out_p->l3_len = hlen + n;
 	out_p->l4_off = p->l3_off + hlen;

@@ -28,11 +28,10 @@ struct mr_split {
 	uint32_t total;      /* all of them */
 	uint8_t later_bytes; /* IP header of the pieces after the first */
 	uint8_t later[60];   /* ... with the options they have, the fixed part left out */
-	bool sum_wrong;      /* the packet's own header checksum: a wrong one stays wrong */
 };
 
 /*
- * Begins to cut the packet in `frame`, an IPv4 packet parsed as p (error MR_PARSE_OK, flags with MR_PKT_IP4), into IP packets of up to mtu
+ * Begins to cut the packet in `frame`, an IPv4 packet parsed as p (error MR_PARSE_OK, flags with MR_PKT_IP4, header checksum right), into IP packets of up to mtu
  * bytes.  Returns how many pieces there will be; 0 = not possible (mtu under MR_SPLIT_MTU_MIN, too many, or an end beyond 64 KB).
  */
 unsigned mr_split_begin(struct mr_split *s, const uint8_t *frame, const struct mr_parsed *p, uint32_t mtu);

@@ -325,7 +325,7 @@ static bool settle(void)
 			return true;
 		if (!u.synced)
 			poll(&p, 1, 2);
-		mr_routes_tick(mirror, 0);
+		mr_routes_tick(mirror);
 	}
 	return false;
 }

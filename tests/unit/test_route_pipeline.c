@@ -7,6 +7,7 @@
  */
 #include "rig.h"
 
+#include "core/apply.h"
 #include "core/explain_frame.h"
 #include "core/hold.h"
 #include "core/icmp.h"
@@ -488,6 +489,30 @@ Test(route_pipeline, what_comes_behind_the_packet_is_not_sent_on)
 		cr_assert_eq(out->frame[0].len, len, "nothing is added");
 	}
 	finish(r);
+}
+
+/* Translated packets with options are routed: their sum is that of the whole header. */
+Test(route_pipeline, options_are_part_of_the_header_checksum)
+{
+	uint8_t memory[256 + 2048] = { 0 }, *frame = memory + 256, plain[MR_EXPLAIN_FRAME_MAX];
+	struct mr_nexthop nh = { .kind = MR_NH_ROUTED, .egress = 1, .mtu = 1500 };
+	struct mr_rewrite4 r4 = { 0 };
+	struct mr_parsed p;
+	uint32_t len = frame_of(FLOW, plain), with = len + 4, cut = with;
+	memcpy(frame, plain, 34);
+	memcpy(frame + 34, "\x94\x04\x00\x00", 4); /* router alert */
+	memcpy(frame + 38, plain + 34, len - 34);
+	frame[14] = 0x46;
+	frame[17] += 4;
+	mr_parse(frame, frame + with, &p);
+	cr_assert_eq(p.error, MR_PARSE_OK);
+	cr_assert_eq(mr_apply(&frame, &cut, 256, &p, 0, &r4, NULL, &nh, 1), MR_REASON_IP_CHECKSUM);
+	uint32_t sum = 0;
+	memset(frame + 24, 0, 2);
+	for (unsigned i = 14; i < 38; i += 2)
+		sum += mr_load16(frame + i);
+	mr_store16(frame + 24, (uint16_t)~mr_csum_fold(sum));
+	cr_assert_eq(mr_apply(&frame, &cut, 256, &p, 0, &r4, NULL, &nh, 1), MR_REASON_NONE);
 }
 
 Test(route_pipeline, a_wrong_header_checksum_is_not_sent_on)

@@ -58,14 +58,14 @@ static uint32_t random_ip4(struct rng *r, uint8_t *f, uint32_t l3, uint32_t frag
 	return l3 + hlen + n;
 }
 
-static void check_piece(const uint8_t *piece, uint32_t len, uint32_t l3, const uint8_t *frame, uint32_t mtu, bool wrong)
+static void check_piece(const uint8_t *piece, uint32_t len, uint32_t l3, const uint8_t *frame, uint32_t mtu)
 {
 	const uint8_t *ip = piece + l3, *was = frame + l3;
 	uint32_t hlen = (ip[0] & 15) * 4u;
 	cr_assert_arr_eq(piece, frame, l3);
 	cr_assert_leq(len - l3, mtu);
 	cr_assert_eq(len - l3, get16(ip + 2));
-	cr_assert_eq(sum_bytes(ip, hlen, 0) == 0xffff, !wrong, "header checksum");
+	cr_assert_eq(sum_bytes(ip, hlen, 0), 0xffff, "header checksum");
 	cr_assert_eq(get16(ip + 4), get16(was + 4));
 	cr_assert_eq(ip[1], was[1]);
 	cr_assert_arr_eq(ip + 8, was + 8, 2);
@@ -80,8 +80,6 @@ Test(split, pieces_make_the_packet_again)
 		uint32_t l3 = rng_below(&r, 4) ? 14 : 18, off = rng_below(&r, 3) ? 0 : rng_below(&r, 100);
 		uint32_t frag = off | (rng_below(&r, 4) ? 0 : 0x2000), mtu = 68 + rng_below(&r, 600);
 		uint32_t len = random_ip4(&r, frame, l3, frag);
-		bool wrong = !rng_below(&r, 8);
-		frame[l3 + 10] ^= wrong;
 		struct whole got = { .last = false };
 		struct mr_parsed p, piece_p, again;
 		struct mr_split s;
@@ -94,7 +92,7 @@ Test(split, pieces_make_the_packet_again)
 			uint32_t n = mr_split_next(&s, exact, &piece_p);
 			memcpy(out, exact, n);
 			free(exact);
-			check_piece(out, n, l3, frame, mtu, wrong);
+			check_piece(out, n, l3, frame, mtu);
 			join(&got, out + l3);
 			if (!i)
 				cr_assert_arr_eq(
