@@ -18,6 +18,7 @@
  * "time": ms until nothing goes the old way ("old"), until all goes the new way ("new"), until control has nothing left to do ("settled").
  * "cost": clocks a packet, devices of memory included, of an ordinary pass and of the first after the change.
  */
+#include "bench/bench.h"
 #include "core/handoff.h"
 #include "core/mirror.h"
 #include "core/route.h"
@@ -137,17 +138,12 @@ static void tell_kernel(const char *batch)
 	pclose(f);
 }
 
-/* ---- the devices -------------------------------------------------------------------------------------------------- */
-
-/* The IPv4 header's checksum: a router looks at it. */
-static void seal(uint8_t *ip)
+static void sweep(void *ctx)
 {
-	uint64_t sum = 0;
-	for (unsigned i = 0; i < 20; i += 4)
-		sum += mr_load32(ip + i);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	mr_store16(ip + 10, (uint16_t)~mr_csum_fold((uint32_t)((sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32))));
+	mr_route_flows_sweep(ctx, &(uint64_t){ 0 }, UINT32_MAX);
 }
+
+/* ---- the devices -------------------------------------------------------------------------------------------------- */
 
 static void put_frame(const struct device *d, uint8_t *p, uint32_t flow)
 {
@@ -162,7 +158,7 @@ static void put_frame(const struct device *d, uint8_t *p, uint32_t flow)
 	memcpy(p + 30, d->reply ? &inside : &outside, 4);
 	memcpy(p + 34, d->reply ? &service : &port, 2);
 	memcpy(p + 36, d->reply ? &port : &service, 2);
-	seal(p + 14);
+	bench_seal(p + 14);
 }
 
 static unsigned device_rx(struct mr_queue *q, struct mr_frame *f, unsigned n)
@@ -194,20 +190,6 @@ static unsigned device_tx(struct mr_queue *q, const struct mr_frame *f, unsigned
 	return n;
 }
 
-static void device_service(struct mr_queue *q)
-{
-}
-
-static int device_fd(const struct mr_queue *q)
-{
-	return -1;
-}
-
-static bool device_drained(const struct mr_queue *q)
-{
-	return false;
-}
-
 /* Nothing here has a stack to go to. */
 int mr_handback_send(struct mr_handback *h, const void *frame, uint32_t len)
 {
@@ -234,9 +216,9 @@ static void open_device(unsigned id, uint32_t flow_cnt)
 		.name = "bench",
 		.rx = device_rx,
 		.tx = device_tx,
-		.service = device_service,
-		.fd = device_fd,
-		.drained = device_drained };
+		.service = bench_service,
+		.fd = bench_fd,
+		.drained = bench_drained };
 	struct device *d = &bed.device[id];
 	*d = (struct device){ .magazine = mr_frames_magazine(bed.sh.frames, 0),
 		.base = mr_frames_base(bed.sh.frames),
@@ -297,9 +279,7 @@ static void open_mirror(struct mr_error *e)
 	};
 	if (mr_neighbours_create(&no, false, &sh->neighbours, e))
 		die(e->text);
-	struct mr_routes_options ro = {
-		.neighbours = sh->neighbours, .epoch = sh->epoch, .sweep = mr_route_flows_sweep, .ctx = sh
-	};
+	struct mr_routes_options ro = { .neighbours = sh->neighbours, .epoch = sh->epoch, .sweep = sweep, .ctx = sh };
 	if (mr_routes_create(&ro, &sh->routes, e))
 		die(e->text);
 	for (unsigned id = LAN; id < DEVICES; id++)

@@ -16,6 +16,7 @@
  * load: one prefix at a time in random order, in slices in turn.  memory: what each holds after; rte_fib allocates its blocks when it
  * is made: it is given more than the table needs, and charged for what the table needs.
  */
+#include "bench/bench.h"
 #include "core/fib.h"
 #include <arpa/inet.h>
 #include <rte_eal.h>
@@ -66,19 +67,9 @@ static void die(const char *what)
 	exit(1);
 }
 
-static uint64_t random64(void)
-{
-	static uint64_t state = 42;
-	uint64_t z = state += 0x9e3779b97f4a7c15ULL;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-	return z ^ z >> 31;
-}
-
 static double random1(void)
 {
-	return (double)(random64() >> 11) / (double)(1ull << 53);
+	return (double)(bench_random64() >> 11) / (double)(1ull << 53);
 }
 
 static void *pages(size_t bytes)
@@ -137,7 +128,7 @@ static void cut(uint8_t *addr, unsigned bits)
 
 static void random_addr(uint8_t *addr)
 {
-	uint64_t r[2] = { random64(), random64() };
+	uint64_t r[2] = { bench_random64(), bench_random64() };
 
 	memcpy(addr, r, 16);
 	if (b.v6)
@@ -156,7 +147,7 @@ static void allocated6(uint8_t *addr, uint32_t allocations)
 	addr[1] = (uint8_t)(in >> 16);
 	addr[2] = (uint8_t)(in >> 8);
 	addr[3] = (uint8_t)in;
-	if (random64() % 5 < 3) /* numbered from the start */
+	if (bench_random64() % 5 < 3) /* numbered from the start */
 		addr[4] &= addr[5] & addr[6] & 3;
 }
 
@@ -178,7 +169,7 @@ static void make_prefixes(void)
 		cut(p->addr, b.v6 ? p->bits : p->bits > 32 ? 32 : p->bits);
 		if (mr_fib_exact(known, family, p->addr, p->bits))
 			continue;
-		p->value = 1 + (uint32_t)(random64() % 1000);
+		p->value = 1 + (uint32_t)(bench_random64() % 1000);
 		if (mr_fib_set(known, family, p->addr, p->bits, p->value))
 			die("no memory");
 		n++;
@@ -191,7 +182,7 @@ static void make_addresses(void)
 	static uint8_t dst[COVERED][16];
 
 	for (uint32_t i = 0; i < COVERED; i++) {
-		const struct prefix *p = &b.prefix[random64() % b.cnt];
+		const struct prefix *p = &b.prefix[bench_random64() % b.cnt];
 		random_addr(dst[i]);
 		for (unsigned k = 0; k < 16; k++) {
 			unsigned have = p->bits <= k * 8 ? 0 : p->bits - k * 8;
@@ -205,7 +196,7 @@ static void make_addresses(void)
 			if (set)
 				random_addr(addr);
 			else
-				memcpy(addr, dst[random64() % COVERED], 16);
+				memcpy(addr, dst[bench_random64() % COVERED], 16);
 			memcpy(b.addr6[set][i], addr, 16);
 			memcpy(&b.be[set][i], addr, 4);
 			b.host[set][i] = ntohl(b.be[set][i]);

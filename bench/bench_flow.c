@@ -15,6 +15,7 @@
  * Both tables are made for as many keys as they hold.  The series take turns in slices short against a scheduler's; each round runs every series once; a line of JSON for each goes to
  * stdout or FILE (bench/results.py record makes a result of them), a table of medians to stderr.
  */
+#include "bench/bench.h"
 #include "core/flow.h"
 #include <rte_eal.h>
 #include <rte_hash.h>
@@ -64,16 +65,6 @@ static void die(const char *what)
 {
 	fprintf(stderr, "bench_flow: %s\n", what);
 	exit(1);
-}
-
-static uint64_t random64(void)
-{
-	static uint64_t state = 42;
-	uint64_t z = state += 0x9e3779b97f4a7c15ULL;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-	return z ^ z >> 31;
 }
 
 static void *pages(size_t bytes)
@@ -274,14 +265,14 @@ static void make(uint32_t cnt)
 	b.data = pages(cnt * sizeof(*b.data));
 	b.ref = calloc(cnt, sizeof(*b.ref));
 	for (uint32_t i = 0; i < LOOKUPS; i++) {
-		b.hit[i] = key_of((uint32_t)(random64() % cnt));
-		b.miss[i] = key_of((uint32_t)(cnt + random64() % cnt));
+		b.hit[i] = key_of((uint32_t)(bench_random64() % cnt));
+		b.miss[i] = key_of((uint32_t)(cnt + bench_random64() % cnt));
 	}
 	/* Every key once, in random order, where there are as many. */
 	for (uint32_t i = 0; cnt >= LOOKUPS && i < LOOKUPS; i++)
 		b.hit[i] = key_of(i);
 	for (uint32_t i = LOOKUPS - 1; cnt >= LOOKUPS && i; i--) {
-		uint32_t j = (uint32_t)(random64() % (i + 1));
+		uint32_t j = (uint32_t)(bench_random64() % (i + 1));
 		struct mr_key4 k = b.hit[i];
 		b.hit[i] = b.hit[j];
 		b.hit[j] = k;

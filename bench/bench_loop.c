@@ -11,6 +11,7 @@
  * look through all of them (core/route_flows.c).
  * A line of JSON for each value goes to stdout or FILE, a table of medians to stderr.
  */
+#include "bench/bench.h"
 #include "core/handoff.h"
 #include "core/route.h"
 #include "core/route_flows.h"
@@ -83,16 +84,6 @@ static uint16_t flow_port(uint32_t flow)
 	return htons(1024 + (flow & 15));
 }
 
-/* The IPv4 header's checksum: a router looks at it. */
-static void seal(uint8_t *ip)
-{
-	uint64_t sum = 0;
-	for (unsigned i = 0; i < 20; i += 4)
-		sum += mr_load32(ip + i);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	mr_store16(ip + 10, (uint16_t)~mr_csum_fold((uint32_t)((sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32))));
-}
-
 static unsigned device_rx(struct mr_queue *q, struct mr_frame *f, unsigned n)
 {
 	struct device *d = (struct device *)q;
@@ -109,7 +100,7 @@ static unsigned device_rx(struct mr_queue *q, struct mr_frame *f, unsigned n)
 		memcpy(p, d->header, FRAME_LEN);
 		memcpy(p + 26, &addr, 4);
 		memcpy(p + 34, &port, 2);
-		seal(p + 14);
+		bench_seal(p + 14);
 	}
 	return n;
 }
@@ -125,27 +116,13 @@ static unsigned device_tx(struct mr_queue *q, const struct mr_frame *f, unsigned
 	return n;
 }
 
-static void device_service(struct mr_queue *q)
-{
-}
-
-static int device_fd(const struct mr_queue *q)
-{
-	return -1;
-}
-
-static bool device_drained(const struct mr_queue *q)
-{
-	return false;
-}
-
 static const struct mr_interface_ops ops = { .abi = MR_INTERFACE_ABI,
 	.name = "bench",
 	.rx = device_rx,
 	.tx = device_tx,
-	.service = device_service,
-	.fd = device_fd,
-	.drained = device_drained };
+	.service = bench_service,
+	.fd = bench_fd,
+	.drained = bench_drained };
 
 /* The engine never hands anything back here. */
 int mr_handback_send(struct mr_handback *h, const void *frame, uint32_t len)
@@ -355,7 +332,7 @@ static void look_through(struct loop *l, FILE *out)
 	struct timespec start;
 	uint64_t marked = 0;
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	mr_route_flows_sweep(&l->sh);
+	mr_route_flows_sweep(&l->sh, &(uint64_t){ 0 }, UINT32_MAX);
 	double sweep_ms = ms_since(&start);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	mr_route_flows_referred(&l->sh, count_slot, &marked);

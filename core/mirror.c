@@ -30,7 +30,7 @@ static void sweep(void *ctx)
 {
 	struct mr_runtime *rt = ctx;
 	if (rt->mirror_sweeping)
-		mr_route_flows_sweep_some(&rt->sh, &rt->mirror_sweep_at, UINT32_MAX);
+		mr_route_flows_sweep(&rt->sh, &rt->mirror_sweep_at, UINT32_MAX);
 	rt->mirror_sweep_at = 0;
 	rt->mirror_sweeping = true;
 }
@@ -39,7 +39,7 @@ static void sweep(void *ctx)
 static bool sweep_some(struct mr_runtime *rt)
 {
 	if (rt->mirror_sweeping)
-		rt->mirror_sweeping = mr_route_flows_sweep_some(&rt->sh, &rt->mirror_sweep_at, SWEEP_BUCKETS);
+		rt->mirror_sweeping = mr_route_flows_sweep(&rt->sh, &rt->mirror_sweep_at, SWEEP_BUCKETS);
 	return rt->mirror_sweeping;
 }
 

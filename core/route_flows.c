@@ -27,13 +27,7 @@ static void check_version(void *ctx, mr_flow_ref ref, const struct mr_flow_state
 		mr_flows_undecide(sh->flows, ref, __atomic_load_n(&st->session, __ATOMIC_RELAXED));
 }
 
-void mr_route_flows_sweep(void *ctx)
-{
-	struct mr_shared *sh = ctx;
-	mr_flows_each(sh->flows, check_version, sh);
-}
-
-bool mr_route_flows_sweep_some(struct mr_shared *sh, uint64_t *at, uint32_t bucket_cnt)
+bool mr_route_flows_sweep(struct mr_shared *sh, uint64_t *at, uint32_t bucket_cnt)
 {
 	return mr_flows_each_some(sh->flows, at, bucket_cnt, check_version, sh);
 }

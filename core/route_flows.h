@@ -9,10 +9,9 @@
 
 #include "core/worker.h"
 
-/* Takes MR_FLOW_DECIDED off every routed record whose version is not its bucket's: so that a version may come round.  ctx: struct mr_shared. */
-void mr_route_flows_sweep(void *ctx);
-/* The same in slices of bucket_cnt buckets from *at on (mr_flows_each_some).  False: that was the last. */
-bool mr_route_flows_sweep_some(struct mr_shared *sh, uint64_t *at, uint32_t bucket_cnt);
+/* Takes MR_FLOW_DECIDED off every routed record whose version is not its bucket's, so that a version may come round: in slices of bucket_cnt
+ * buckets from *at on (mr_flows_each_some; UINT32_MAX: all at once).  False: that was the last. */
+bool mr_route_flows_sweep(struct mr_shared *sh, uint64_t *at, uint32_t bucket_cnt);
 /* Calls mark(arg, slot) for the next hop of every record. */
 void mr_route_flows_referred(void *ctx, void (*mark)(void *arg, uint16_t slot), void *arg);
 

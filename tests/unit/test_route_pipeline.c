@@ -596,7 +596,7 @@ Test(route_pipeline, a_sweep_leaves_no_old_version_behind)
 	say(r, "wan", "udp 192.0.2.9:1000 > 10.1.2.3:53");
 	say(r, "wan", "udp [2001:db8:9::9]:1000 > [2001:db8:2::9]:53");
 	route("198.51.100.0/24", MR_ROUTE_SLOT, 0, SLOT_C);
-	mr_route_flows_sweep(&r->sh);
+	mr_route_flows_sweep(&r->sh, &(uint64_t){ 0 }, UINT32_MAX);
 	/* 128 changes later the version is what it was */
 	for (int i = 0; i < 127; i++)
 		route("198.51.100.0/24", MR_ROUTE_SLOT, 0, SLOT_C);
@@ -904,7 +904,7 @@ Test(route_pipeline, two_workers_while_everything_changes, .timeout = 120)
 			i % 2 ? SLOT_A : SLOT_B);
 		slot(r, SLOT_A, kinds[i % 4], "lan", 1500);
 		if (i % 50 == 0)
-			mr_route_flows_sweep(&r->sh);
+			mr_route_flows_sweep(&r->sh, &(uint64_t){ 0 }, UINT32_MAX);
 		nanosleep(&t, NULL);
 	}
 	slot(r, SLOT_A, MR_NH_ROUTED, "lan", 1500);
