@@ -5,7 +5,7 @@
  * The routes are /24s (one in eight shorter or longer) of 64 gateways, first as messages prepared in memory, then, when namespaces may be
  * made, from a kernel that has them.  A lookup is a whole answer but for the next hop's slot, of which there is one.
  *
- *     bench_routes [--json] [--routes N] [--no-kernel]
+ *     bench_routes [--what load|memory] [--routes N] [--no-kernel]
  */
 #include "core/route.h"
 
@@ -193,42 +193,43 @@ static int from_kernel(uint32_t routes, struct result *out, double *kernel_s)
 	return err;
 }
 
-static void tell(bool json, const char *from, const struct result *x)
+static void tell(const char *what, const char *from, const struct result *x)
 {
 	double cnt = (double)(x->usage.route_cnt[0] + x->usage.route_cnt[1]);
-	printf(json ? "{\"bench\": \"routes\", \"from\": \"%s\", \"routes_cnt\": %.0f, \"load_s\": %.3f, "
-		      "\"bytes_per_route\": %.1f, "
-		      "\"memory_bytes\": %llu, \"lookup_ns\": %.1f, \"worst_datagram_ms\": %.2f}\n"
-		    : "%-8s %9.0f routes in %6.3f s, %6.1f bytes a route (%llu in all), lookup %5.1f ns, longest "
-		      "datagram %.2f ms\n",
-		from, cnt, x->load_s, (double)x->usage.bytes / cnt, (unsigned long long)x->usage.bytes, x->lookup_ns,
-		x->worst_ms);
+	double per_route = (double)x->usage.bytes / cnt;
+	fprintf(stderr,
+		"%-8s %9.0f routes in %6.3f s, %6.1f bytes a route (%llu in all), lookup %5.1f ns, longest datagram "
+		"%.2f ms\n",
+		from, cnt, x->load_s, per_route, (unsigned long long)x->usage.bytes, x->lookup_ns, x->worst_ms);
+	if (what)
+		printf("{\"series\": \"from %s\", \"value\": %.1f}\n", from,
+			strcmp(what, "memory") != 0 ? x->load_s * 1000 : per_route);
 }
 
 int main(int argc, char **argv)
 {
 	uint32_t routes = 1000000;
-	bool json = false, kernel = true;
+	const char *what = NULL;
+	bool kernel = true;
 	struct result a = { 0 }, b = { 0 };
 	double kernel_s = 0;
 	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json"))
-			json = true;
+		if (!strcmp(argv[i], "--what") && i + 1 < argc)
+			what = argv[++i];
 		else if (!strcmp(argv[i], "--no-kernel"))
 			kernel = false;
 		else if (!strcmp(argv[i], "--routes") && i + 1 < argc)
 			routes = (uint32_t)strtoul(argv[++i], NULL, 10);
 	}
-	if (!routes || routes > 1u << 24)
+	if (!routes || routes > 1u << 24 || (what && strcmp(what, "load") != 0 && strcmp(what, "memory") != 0))
 		return 2;
 	fed(routes, &a);
-	tell(json, "memory", &a);
+	tell(what, "messages in memory", &a);
 	if (!kernel)
 		return 0;
 	if (from_kernel(routes, &b, &kernel_s))
 		return 77;
-	tell(json, "kernel", &b);
-	if (!json)
-		printf("         (`ip -batch` took %.1f s to give them to the kernel)\n", kernel_s);
+	tell(what, "a kernel", &b);
+	fprintf(stderr, "`ip -batch` took %.1f s to give them to the kernel\n", kernel_s);
 	return 0;
 }
