@@ -3,6 +3,7 @@
 #include "core/leave.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <string.h>
 
 struct cleanup {
@@ -67,8 +68,14 @@ int mr_verb_cleanup(const struct mr_cli *c)
 		return mr_ask_fail(MR_EXIT_FAILURE, &e);
 	}
 	k.things = json_array();
-	if (clean(&k, instance, device, &e))
+	if (clean(&k, instance, device, &e)) {
 		code = mr_ask_fail(MR_EXIT_FAILURE, &e);
+	} else if (device && !k.removed_cnt && !if_nametoindex(device)) {
+		mr_error_set(&e, -ENODEV,
+			"there is no device %s, and nothing left of instance '%s' on one of that name", device,
+			instance);
+		code = mr_ask_fail(MR_EXIT_FAILURE, &e);
+	}
 	if (c->json) {
 		json_t *answer = json_pack("{s:s, s:s, s:i, s:{s:O}}", "schema", "millrace/cleanup/1", "instance",
 			instance, "generation", 0, "data", "things", k.things);

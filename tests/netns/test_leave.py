@@ -202,6 +202,8 @@ def cleaned(tap, bed, instance):
     tap.ok(code == 0 and [t["kind"] for t in d["data"]["things"]] == ["control-socket"] and d["schema"] == "millrace/cleanup/1", "cleanup --json tells of the socket", out)
     code, out, err = cleanup(bed, instance)
     tap.ok(code == 0 and "nothing left" in out and not err, "and then there is nothing left", (code, out, err))
+    code, out, err = cleanup(bed, instance, "--device", "nosuch")
+    tap.ok(code == 1 and "there is no device nosuch" in err and not out, "a device that is not there is no success", (code, out, err))
     tap.same(w.left_behind(bed, "r", instance), [], "indeed")
     before = counted(bed, "filtered")
     load = Load(bed)
