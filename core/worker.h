@@ -23,6 +23,7 @@
 
 struct mr_worker;
 struct mr_handoff; /* all rings between all workers */
+struct mr_tier_maps;
 
 /* What all workers share; made by the runtime (or a test) before the first worker. */
 struct mr_shared {
@@ -35,6 +36,7 @@ struct mr_shared {
 	struct mr_nexthops *nexthops;
 	struct mr_neighbours *neighbours; /* NULL: nothing routes */
 	struct mr_routes *routes;         /* NULL: likewise */
+	struct mr_tier_maps *tier;        /* NULL: no kernel tier */
 	struct mr_handoff *handoff;
 	unsigned worker_cnt;
 	struct mr_config_workers idle; /* idle mode and spin time */
