@@ -8,6 +8,7 @@
  * old table, and the next one may be written there.
  */
 #include "core/steer_table.h"
+#include "kern/tier.h"
 
 #include "steer.skel.h"
 
@@ -211,6 +212,7 @@ int mr_steer_read_counters(const struct mr_steer *s, struct mr_steer_counters *o
 		.passed = sum.packets[MR_STEER_CNT_PASSED],
 		.unparsed = sum.packets[MR_STEER_CNT_UNPARSED],
 		.handed_back = sum.packets[MR_STEER_CNT_HANDED_BACK],
-		.unserved = sum.packets[MR_STEER_CNT_UNSERVED] };
+		.unserved = sum.packets[MR_STEER_CNT_UNSERVED],
+		.offloaded = sum.packets[MR_STEER_CNT_OFFLOADED] };
 	return 0;
 }

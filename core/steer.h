@@ -88,6 +88,7 @@ struct mr_steer_counters {
 	uint64_t unparsed;    /* malformed frames among those (which pipeline they would match cannot be told) */
 	uint64_t handed_back; /* shim stripped and passed */
 	uint64_t unserved;    /* matched, but the queue has no socket: dropped */
+	uint64_t offloaded;   /* carried out by the kernel tier */
 };
 int mr_steer_read_counters(const struct mr_steer *s, struct mr_steer_counters *out);
 

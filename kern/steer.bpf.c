@@ -18,6 +18,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "kern/steer.h"
+#include "kern/tier.bpf.h"
 
 const volatile __u64 steer_shim_cookie = 0; /* 0: no shim is expected (native mode) */
 const volatile struct mr_steer_owner steer_owner SEC(".rodata.owner") = { { 0 } };

@@ -89,7 +89,8 @@ enum mr_steer_count {
 	MR_STEER_CNT_PASSED,
 	MR_STEER_CNT_UNPARSED,
 	MR_STEER_CNT_HANDED_BACK,
-	MR_STEER_CNT_UNSERVED, /* matched, the queue has no socket: dropped */
+	MR_STEER_CNT_UNSERVED,  /* matched, the queue has no socket: dropped */
+	MR_STEER_CNT_OFFLOADED, /* carried out by the kernel tier (tier.h) */
 	MR_STEER_CNT_CNT
 };
 

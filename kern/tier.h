@@ -24,6 +24,14 @@
 #define MR_TIER_HEARTBEAT_MS 1000  /* older, and the owner is taken for dead: nothing is offloaded */
 #define MR_TIER_EGRESS       (MR_MAX_INTERFACES + 1)
 
+/* What is fixed for one interface's program before it is loaded: `steer_tier` in map .rodata.tier of steer.bpf.c. */
+struct mr_tier_fixed {
+	__u32 on; /* 0: there is no tier; the verifier then drops its code, and its maps may be as small as the object declares them */
+	__u32 interface_id;
+	__u64 seed;          /* of the flow table's hash */
+	__u32 bucket_cnt[2]; /* of the flow table, IPv4 and IPv6 */
+};
+
 /* What an ingress pair stands for. */
 struct mr_tier_ingress {
 	__u8 interface_id;   /* 0 = none */
