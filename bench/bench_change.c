@@ -243,7 +243,7 @@ static void make_plan(void)
 	p->generation = 1;
 	p->serial = 1;
 	p->worker_cnt = 1;
-	p->effects = mr_effects_create();
+	p->effects = mr_effects_create(NULL, NULL);
 	p->nexthops = bed.sh.nexthops;
 	p->pipeline[0] = (struct mr_plan_pipeline){ .name = "all", .to_kind = MR_TO_ROUTE, .state = MR_STATE_SESSIONS };
 	p->pipeline_cnt = 1;
@@ -299,7 +299,7 @@ static void open_bed(uint32_t flow_cnt)
 	sh->worker_cnt = 1;
 	sh->epoch = mr_epoch_create();
 	sh->stats = mr_stats_create(1);
-	sh->nexthops = mr_nexthops_create();
+	sh->nexthops = mr_nexthops_create(NULL);
 	sh->handoff = mr_handoff_create(1);
 	struct mr_sessions_options so = { .capacity = flow_cnt + 64,
 		.half_open_max = flow_cnt + 64,

@@ -189,7 +189,7 @@ static void make_plan(struct loop *l)
 	p->generation = 1;
 	p->serial = 1;
 	p->worker_cnt = 1;
-	p->effects = mr_effects_create();
+	p->effects = mr_effects_create(NULL, NULL);
 	p->nexthops = l->sh.nexthops;
 	p->pipeline[0] = (struct mr_plan_pipeline){ .name = "in", .nexthop = MR_NEXTHOP_FIRST_FREE };
 	p->pipeline_cnt = 1;
@@ -228,7 +228,7 @@ static struct loop *loop_open(uint32_t flow_cnt, bool routed)
 	l->sh.worker_cnt = 1;
 	l->sh.epoch = mr_epoch_create();
 	l->sh.stats = mr_stats_create(1);
-	l->sh.nexthops = mr_nexthops_create();
+	l->sh.nexthops = mr_nexthops_create(NULL);
 	l->sh.handoff = mr_handoff_create(1);
 	struct mr_routes_options ro = { .epoch = l->sh.epoch };
 	if (routed && mr_routes_create(&ro, &l->sh.routes, &e))

@@ -6,29 +6,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define EFFECTS      65536u
-#define INDEX        131072u /* twice as many: probes stay short when the table is full */
-#define METERS       65536u
-#define TICKS_PER_NS 64u /* resolution of a meter; 64 bits of it last nine years */
-
-/*
- * A virtual queue (GCRA, ITU-T I.371): `full_at` is when the bucket will be full again; a packet moves it by its cost and passes while it
- * is no further than the burst ahead of now.  One word, so a compare-and-swap is all the locking.
- */
-struct meter {
-	uint64_t full_at_ticks; /* atomic */
-	uint64_t burst_ticks;
-	double ticks_per_unit; /* of one packet, or one bit */
-	bool bits;
-} __attribute__((aligned(64)));
+#define INDEX (2 * MR_EFFECTS) /* probes stay short when the table is full */
 
 struct mr_effects {
 	pthread_mutex_t lock; /* of adding */
 	struct mr_effect *entry;
 	uint16_t *index; /* atomic; open addressing by hash, 0 = free */
 	uint32_t cnt;
-	struct meter *meter;
+	struct mr_meter *meter;
 	uint32_t meter_cnt;
+	bool borrowed; /* entry and meter */
 };
 
 /* Pages are touched as entries are used. */
@@ -38,33 +25,39 @@ static void *reserve(size_t bytes)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-struct mr_effects *mr_effects_create(void)
+struct mr_effects *mr_effects_create(struct mr_effect *entry, struct mr_meter *meter)
 {
 	struct mr_effects *t = calloc(1, sizeof(*t));
 	if (!t)
 		return NULL;
 	pthread_mutex_init(&t->lock, NULL);
-	t->entry = reserve(EFFECTS * sizeof(*t->entry));
+	t->borrowed = entry && meter;
+	t->entry = t->borrowed ? entry : reserve(MR_EFFECTS * sizeof(*t->entry));
+	t->meter = t->borrowed ? meter : reserve(MR_METERS * sizeof(*t->meter));
 	t->index = reserve(INDEX * sizeof(*t->index));
-	t->meter = reserve(METERS * sizeof(*t->meter));
 	t->cnt = 1;
 	t->meter_cnt = 1;
-	if (t->entry && t->index && t->meter)
-		return t;
-	mr_effects_destroy(t);
-	return NULL;
+	if (!t->entry || !t->index || !t->meter) {
+		mr_effects_destroy(t);
+		return NULL;
+	}
+	if (t->borrowed) {
+		memset(t->entry, 0, MR_EFFECTS * sizeof(*t->entry));
+		memset(t->meter, 0, MR_METERS * sizeof(*t->meter));
+	}
+	return t;
 }
 
 void mr_effects_destroy(struct mr_effects *t)
 {
 	if (!t)
 		return;
-	if (t->entry)
-		munmap(t->entry, EFFECTS * sizeof(*t->entry));
+	if (t->entry && !t->borrowed)
+		munmap(t->entry, MR_EFFECTS * sizeof(*t->entry));
+	if (t->meter && !t->borrowed)
+		munmap(t->meter, MR_METERS * sizeof(*t->meter));
 	if (t->index)
 		munmap(t->index, INDEX * sizeof(*t->index));
-	if (t->meter)
-		munmap(t->meter, METERS * sizeof(*t->meter));
 	pthread_mutex_destroy(&t->lock);
 	free(t);
 }
@@ -100,7 +93,7 @@ int mr_effects_intern(struct mr_effects *t, const struct mr_effect *e)
 		return id;
 	pthread_mutex_lock(&t->lock); /* once for each combination there is, not for each flow */
 	uint32_t at = find(t, e, &id);
-	if (!id && t->cnt < EFFECTS) {
+	if (!id && t->cnt < MR_EFFECTS) {
 		id = t->cnt++;
 		t->entry[id] = *e;
 		__atomic_store_n(&t->index[at], id, __ATOMIC_RELEASE);
@@ -114,31 +107,33 @@ const struct mr_effect *mr_effects_at(const struct mr_effects *t, uint16_t id)
 	return &t->entry[id];
 }
 
+/* The largest shift that keeps cost_mul below 2^44: 43 bits of precision for any rate from one a second up.  Rounded up, so that a cost of a
+ * whole number of ticks does not come out as one less. */
+static void set_cost(struct mr_meter *m, uint64_t rate_per_s)
+{
+	unsigned __int128 ticks_per_s = (unsigned __int128)1000000000 * MR_METER_TICKS_PER_NS, mul;
+	m->cost_shift = 64;
+	do
+		mul = ((ticks_per_s << --m->cost_shift) + rate_per_s - 1) / rate_per_s;
+	while (mul >> 44);
+	m->cost_mul = (uint64_t)mul;
+}
+
 uint16_t mr_effects_meter_add(struct mr_effects *t, uint64_t rate_per_s, uint64_t burst, bool bits)
 {
-	if (t->meter_cnt == METERS || !rate_per_s)
+	if (t->meter_cnt == MR_METERS || !rate_per_s)
 		return 0;
-	struct meter *m = &t->meter[t->meter_cnt];
-	m->ticks_per_unit = 1e9 * TICKS_PER_NS / (double)rate_per_s;
-	double burst_ticks = (double)(burst ? burst : 1) * m->ticks_per_unit;
-	m->burst_ticks = burst_ticks < 0x1p62 ? (uint64_t)burst_ticks : (uint64_t)1 << 62;
+	struct mr_meter *m = &t->meter[t->meter_cnt];
+	set_cost(m, rate_per_s);
+	unsigned __int128 burst_ticks =
+		(unsigned __int128)(burst ? burst : 1) * 1000000000 * MR_METER_TICKS_PER_NS / rate_per_s;
+	uint64_t most = (uint64_t)1 << 62; /* a burst without end */
+	m->burst_ticks = burst_ticks < most ? (uint64_t)burst_ticks : most;
 	m->bits = bits;
 	return t->meter_cnt++;
 }
 
 bool mr_effects_meter_pass(struct mr_effects *t, uint16_t meter, uint32_t bytes, uint64_t now_ns)
 {
-	struct meter *m = &t->meter[meter];
-	uint64_t now = now_ns * TICKS_PER_NS;
-	uint64_t cost = (uint64_t)(m->ticks_per_unit * (m->bits ? 8.0 * bytes : 1.0));
-	uint64_t full_at = __atomic_load_n(&m->full_at_ticks, __ATOMIC_RELAXED);
-	for (;;) {
-		/* A full bucket passes any packet, or one larger than the burst would never get through. */
-		uint64_t start = full_at > now ? full_at : now;
-		if (start > now && start + cost - now > m->burst_ticks)
-			return false;
-		if (__atomic_compare_exchange_n(
-			    &m->full_at_ticks, &full_at, start + cost, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-			return true;
-	}
+	return mr_meter_pass(&t->meter[meter], bytes, now_ns);
 }

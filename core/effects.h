@@ -4,25 +4,20 @@
  *
  * A flow record has room for one 16-bit number.  Combinations are interned: flows that hit the same rules share one entry.
  * Entries are added at any time by any worker and never change or go away while the table lives (as long as its plan).
+ * What they are, and what a meter does, is kern/effect.h: XDP carries them out too.
  */
 #ifndef MR_CORE_EFFECTS_H
 #define MR_CORE_EFFECTS_H
 
+#include "kern/effect.h"
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MR_EFFECT_COUNTERS 4
-#define MR_EFFECT_METERS   2
-
-struct mr_effect {
-	uint16_t counter[MR_EFFECT_COUNTERS]; /* 0 = none */
-	uint16_t meter[MR_EFFECT_METERS];
-};
-
 struct mr_effects;
-struct mr_meters; /* all meters of a plan */
 
-struct mr_effects *mr_effects_create(void);
+/* In memory of the caller's (entry[MR_EFFECTS], meter[MR_METERS]: the kernel tier's, core/tier.h), which it empties and the caller keeps until
+ * after destroy; or, both NULL, in its own.  NULL: out of memory.  Threads: control. */
+struct mr_effects *mr_effects_create(struct mr_effect *entry, struct mr_meter *meter);
 void mr_effects_destroy(struct mr_effects *t);
 /* The number of a combination (0 = the empty one), or -1 when the table is full: then the decision is not stored. */
 int mr_effects_intern(struct mr_effects *t, const struct mr_effect *e);

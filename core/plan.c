@@ -460,7 +460,7 @@ int mr_plan_create(
 	plan->generation = (env->serial - 1) % 65535 + 1;
 	plan->worker_cnt = env->worker_cnt;
 	plan->nexthops = env->nexthops;
-	plan->effects = mr_effects_create();
+	plan->effects = mr_effects_create(env->effects, env->meters);
 	if (!plan->effects)
 		goto no_memory;
 	err = make_interfaces(plan, env);
@@ -491,7 +491,7 @@ int mr_plan_check(const struct mr_config *config, unsigned worker_cnt, struct mr
 {
 	struct mr_plan *plan = NULL;
 	struct mr_plan_env env = { .stats = mr_stats_create(worker_cnt),
-		.nexthops = mr_nexthops_create(),
+		.nexthops = mr_nexthops_create(NULL),
 		.worker_cnt = worker_cnt,
 		.serial = 1 };
 	int err = 0;

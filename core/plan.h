@@ -103,6 +103,8 @@ struct mr_plan_env {
 	struct mr_nexthops *nexthops;
 	struct mr_neighbours *neighbours; /* for tunnels; NULL: the plan is only checked */
 	struct mr_routes *routes;
+	struct mr_effect *effects; /* memory of the plan's effects and meters (core/effects.h); NULL: its own */
+	struct mr_meter *meters;
 	unsigned worker_cnt;
 	uint64_t serial;
 	struct mr_plan *previous; /* whose stages are adopted and session bytes kept; NULL at start */

@@ -36,8 +36,10 @@ struct mr_meter {
 _Static_assert(sizeof(struct mr_meter) == 32, "meter");
 
 #if MR_BPF
+#define mr_meter_load(p)          (*(volatile __u64 *)(p))
 #define mr_meter_cas(p, old, new) __sync_val_compare_and_swap(p, old, new)
 #else
+#define mr_meter_load(p)          __atomic_load_n(p, __ATOMIC_RELAXED)
 #define mr_meter_cas(p, old, new) mr_meter_cas_host(p, old, new)
 static inline __u64 mr_meter_cas_host(__u64 *p, __u64 old, __u64 new)
 {
@@ -60,7 +62,7 @@ static __always_inline int mr_meter_pass(struct mr_meter *m, __u32 bytes, __u64 
 {
 	__u64 now = now_ns * MR_METER_TICKS_PER_NS;
 	__u64 cost = mr_meter_cost(m, bytes);
-	__u64 full_at = *(volatile __u64 *)&m->full_at_ticks;
+	__u64 full_at = mr_meter_load(&m->full_at_ticks);
 
 	for (int i = 0; i < MR_METER_TRIES; i++) {
 		/* A full bucket passes any packet, or one larger than the burst would never get through. */
