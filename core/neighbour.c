@@ -307,6 +307,7 @@ int mr_neighbours_create(
 	if (!t)
 		return mr_error_set(e, -ENOMEM, "no memory for the neighbours");
 	t->opt = *opt;
+	t->used_ms = opt->used_ms ? opt->used_ms : t->own_used_ms;
 	if (!t->opt.resolving_max)
 		t->opt.resolving_max = RESOLVING_MAX;
 	t->event_fd = -1;

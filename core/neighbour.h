@@ -42,6 +42,9 @@ struct mr_neighbours_options {
 	void (*referred)(void *ctx, void (*mark)(void *arg, uint16_t slot), void *arg);
 	void *ctx;
 	uint32_t resolving_max; /* slots that may be RESOLVING at once; 0 = 4096 */
+	/* [MR_MAX_NEXTHOPS] zeros, when each slot was last used; atomic, and others may write there too (kern/tier.h); outlives the table.
+	 * NULL = its own. */
+	uint32_t *used_ms;
 };
 
 /* -ENOMEM, and errors of the sockets.  Without a socket (no_kernel) nothing is asked: tests, captures.  Threads: control. */

@@ -92,11 +92,13 @@ struct mr_neighbours {
 	pthread_spinlock_t lock;
 
 	uint32_t index[MR_NEIGHBOUR_INDEX];     /* atomic; slot and 16 bits of the hash; 0 = empty */
-	uint32_t used_ms[MR_MAX_NEXTHOPS];      /* atomic */
+	uint32_t *used_ms;                      /* [MR_MAX_NEXTHOPS], atomic; opt.used_ms or own_used_ms */
 	uint8_t wanted[MR_MAX_NEXTHOPS];        /* atomic: packets wait */
 	uint64_t want_bits[MR_NEIGHBOUR_WORDS]; /* atomic: ... which control has not looked at */
 	bool signalled;                         /* atomic: the eventfd was written */
 	int event_fd;                           /* -1 = no_kernel */
+
+	uint32_t own_used_ms[MR_MAX_NEXTHOPS];
 
 	/* under the lock */
 	struct mr_neighbour_slot slot[MR_MAX_NEXTHOPS];

@@ -2,25 +2,35 @@
 #include "core/nexthop.h"
 
 #include <sched.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WORDS (sizeof(struct mr_nexthop) / sizeof(uint64_t))
+#define WORDS       (sizeof(struct mr_nexthop) / sizeof(uint64_t))
+#define SLOTS_BYTES (MR_MAX_NEXTHOPS * sizeof(struct mr_nexthop))
 
 /* Copied in words, each atomically: the sequence number then tells whether they belong together. */
 struct mr_nexthops {
-	struct mr_nexthop slot[MR_MAX_NEXTHOPS];
+	struct mr_nexthop *slot; /* [MR_MAX_NEXTHOPS] */
+	bool given;
 };
 
 _Static_assert(sizeof(struct mr_nexthop) % sizeof(uint64_t) == 0, "whole words");
 _Static_assert(offsetof(struct mr_nexthop, seq) == 0, "the first word holds the sequence number");
 
-struct mr_nexthops *mr_nexthops_create(void)
+struct mr_nexthops *mr_nexthops_create(struct mr_nexthop *memory)
 {
-	struct mr_nexthops *t = aligned_alloc(64, sizeof(*t));
+	struct mr_nexthops *t = malloc(sizeof(*t));
 	if (!t)
 		return NULL;
-	memset(t, 0, sizeof(*t));
+	t->given = memory != NULL;
+	t->slot = memory ? memory : aligned_alloc(64, SLOTS_BYTES);
+	if (!t->slot) {
+		free(t);
+		return NULL;
+	}
+	if (!memory)
+		memset(t->slot, 0, SLOTS_BYTES);
 	struct mr_nexthop back = { .kind = MR_NH_BACK }, kernel = { .kind = MR_NH_KERNEL };
 	mr_nexthops_set(t, MR_NEXTHOP_BACK, &back);
 	mr_nexthops_set(t, MR_NEXTHOP_KERNEL, &kernel);
@@ -29,6 +39,8 @@ struct mr_nexthops *mr_nexthops_create(void)
 
 void mr_nexthops_destroy(struct mr_nexthops *t)
 {
+	if (t && !t->given)
+		free(t->slot);
 	free(t);
 }
 

@@ -17,7 +17,9 @@
 
 struct mr_nexthops;
 
-struct mr_nexthops *mr_nexthops_create(void); /* with BACK and KERNEL set; NULL = no memory */
+/* With BACK and KERNEL set.  memory: [MR_MAX_NEXTHOPS] zeros, 64-byte aligned, the caller's, which outlives it (the kernel tier's map);
+ * NULL = its own.  NULL: no memory.  Threads: control. */
+struct mr_nexthops *mr_nexthops_create(struct mr_nexthop *memory);
 void mr_nexthops_destroy(struct mr_nexthops *t);
 /*
  * Sets a slot under its sequence number; readers see the old or the new one.  One writer of a slot at a time: control for wires, BACK and

@@ -131,8 +131,7 @@ bool mr_routes_takes_tag(const struct mr_routes *r, unsigned interface_id, unsig
 
 	if (!atomic_load_explicit(&r->device[interface_id], memory_order_relaxed) || (!id && vlan_cnt == 1))
 		return true; /* a tag that is only a priority is none */
-	return vlan_cnt == 1 &&
-		atomic_load_explicit(&r->vlan[interface_id][id / 64], memory_order_relaxed) >> id % 64 & 1;
+	return vlan_cnt == 1 && __atomic_load_n(&r->vlan[interface_id][id / 64], __ATOMIC_RELAXED) >> id % 64 & 1;
 }
 
 /* ---- sources of our own packets --------------------------------------------------------------------------------- */
@@ -189,6 +188,8 @@ int mr_routes_create(const struct mr_routes_options *opt, struct mr_routes **out
 	if (!r)
 		return mr_error_set(e, -ENOMEM, "out of memory");
 	r->opt = *opt;
+	r->version = opt->version ? opt->version : r->own_version;
+	r->vlan = opt->vlan ? opt->vlan : r->own_vlan;
 	r->fd = -1;
 	r->running = -1;
 	if (getrandom(&r->seed, sizeof(r->seed), GRND_NONBLOCK) != (ssize_t)sizeof(r->seed))

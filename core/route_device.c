@@ -99,8 +99,8 @@ static void weigh_vlans(struct mr_routes *r)
 	}
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
 		for (unsigned w = 0; w < MR_ROUTE_VLAN_WORDS; w++) {
-			if (atomic_load_explicit(&r->vlan[id][w], memory_order_relaxed) != vlan[id][w])
-				atomic_store_explicit(&r->vlan[id][w], vlan[id][w], memory_order_relaxed);
+			if (__atomic_load_n(&r->vlan[id][w], __ATOMIC_RELAXED) != vlan[id][w])
+				__atomic_store_n(&r->vlan[id][w], vlan[id][w], __ATOMIC_RELAXED);
 		}
 		atomic_store_explicit(&r->device[id], r->interface[id] != 0, memory_order_relaxed);
 	}

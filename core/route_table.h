@@ -147,7 +147,6 @@ struct mr_route_link {
 };
 
 #define MR_ROUTE_LINK_CHAINS 1024u
-#define MR_ROUTE_VLAN_WORDS  64u
 
 struct mr_route_rule {
 	struct mr_rtnl_rule r;
@@ -194,13 +193,16 @@ struct mr_routes {
 	/* workers read */
 	struct mr_fib *fib;
 	_Atomic(_Atomic(struct mr_path_view *) *) view[MR_ROUTE_CHUNKS];
-	uint8_t version[2][MR_ROUTE_BUCKETS];
-	_Atomic bool only_kernel[2]; /* rules, or lost memory: everything of that family */
-	_Atomic bool last_table;     /* IPv4: table 253 has routes, which come after an unreachable in main */
+	uint8_t (*version)[MR_ROUTE_BUCKETS]; /* [2]; opt.version or own_version */
+	_Atomic bool only_kernel[2];          /* rules, or lost memory: everything of that family */
+	_Atomic bool last_table;              /* IPv4: table 253 has routes, which come after an unreachable in main */
 	_Atomic bool foreign[MR_MAX_INTERFACES + 1]; /* packets from it belong to a VRF, bridge or bond */
 	_Atomic(struct mr_route_sources *) sources;
 	_Atomic bool device[MR_MAX_INTERFACES + 1]; /* the interface is one of the kernel's (and no capture) */
-	_Atomic uint64_t vlan[MR_MAX_INTERFACES + 1][MR_ROUTE_VLAN_WORDS]; /* ids of VLAN devices over it that are up */
+	uint64_t (
+		*vlan)[MR_ROUTE_VLAN_WORDS]; /* atomic: ids of VLAN devices over it that are up; opt.vlan or own_vlan */
+	uint8_t own_version[2][MR_ROUTE_BUCKETS];
+	uint64_t own_vlan[MR_MAX_INTERFACES + 1][MR_ROUTE_VLAN_WORDS];
 
 	/* control's */
 	struct mr_route_prefixes prefixes[2];

@@ -176,7 +176,7 @@ static int make_shared(struct mr_runtime *rt, const struct mr_config *c, struct 
 		return err;
 	sh->epoch = mr_epoch_create();
 	sh->stats = mr_stats_create(sh->worker_cnt);
-	sh->nexthops = mr_nexthops_create();
+	sh->nexthops = mr_nexthops_create(NULL);
 	sh->handoff = mr_handoff_create(sh->worker_cnt);
 	if (!sh->epoch || !sh->stats || !sh->nexthops || !sh->handoff)
 		return mr_error_set(e, -ENOMEM, "out of memory");

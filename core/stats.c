@@ -18,7 +18,7 @@ struct own_reason {
 /* Names are written by control under the lock, and published by storing the pointer: readers may be any thread. */
 struct mr_stats {
 	unsigned worker_cnt;
-	struct mr_stats_worker *worker;
+	struct mr_stats_worker *worker; /* [worker_cnt + 1]: the last is the kernel tier's */
 	pthread_mutex_t lock;
 	struct pair ingress[MR_STATS_INGRESS];
 	struct own_reason reason[MR_REASON_CNT - MR_REASON_STAGE_BASE];
@@ -53,11 +53,11 @@ struct mr_stats *mr_stats_create(unsigned worker_cnt)
 	s->counter_cnt = 1;
 	s->worker_cnt = worker_cnt;
 	s->counter = reserve(NAME_BYTES);
-	s->worker = aligned_alloc(64, worker_cnt * sizeof(*s->worker));
+	s->worker = aligned_alloc(64, (worker_cnt + 1) * sizeof(*s->worker));
 	whole = s->counter && s->worker;
 	if (s->worker)
-		memset(s->worker, 0, worker_cnt * sizeof(*s->worker));
-	for (unsigned w = 0; whole && w < worker_cnt; w++) {
+		memset(s->worker, 0, (worker_cnt + 1) * sizeof(*s->worker));
+	for (unsigned w = 0; whole && w <= worker_cnt; w++) {
 		s->worker[w].ingress = reserve(INGRESS_BYTES);
 		s->worker[w].counter = reserve(COUNTER_BYTES);
 		whole = s->worker[w].ingress && s->worker[w].counter;
@@ -72,7 +72,7 @@ void mr_stats_destroy(struct mr_stats *s)
 {
 	if (!s)
 		return;
-	for (unsigned w = 0; s->worker && w < s->worker_cnt; w++) {
+	for (unsigned w = 0; s->worker && w <= s->worker_cnt; w++) {
 		release(s->worker[w].ingress, INGRESS_BYTES);
 		release(s->worker[w].counter, COUNTER_BYTES);
 	}
@@ -95,6 +95,11 @@ void mr_stats_destroy(struct mr_stats *s)
 struct mr_stats_worker *mr_stats_worker(struct mr_stats *s, unsigned worker)
 {
 	return worker < s->worker_cnt ? &s->worker[worker] : NULL;
+}
+
+struct mr_stats_worker *mr_stats_tier(struct mr_stats *s)
+{
+	return &s->worker[s->worker_cnt];
 }
 
 unsigned mr_stats_worker_cnt(const struct mr_stats *s)
@@ -199,7 +204,7 @@ void mr_stats_ingress_sum(const struct mr_stats *s, uint8_t id, struct mr_stats_
 {
 	enum { WORDS = sizeof(*out) / sizeof(uint64_t) };
 	uint64_t sum[WORDS] = { 0 };
-	for (unsigned w = 0; w < s->worker_cnt; w++) {
+	for (unsigned w = 0; w <= s->worker_cnt; w++) {
 		const uint64_t *cell = (const uint64_t *)&s->worker[w].ingress[id];
 		for (unsigned i = 0; i < WORDS; i++)
 			sum[i] += __atomic_load_n(&cell[i], __ATOMIC_RELAXED);
@@ -210,7 +215,7 @@ void mr_stats_ingress_sum(const struct mr_stats *s, uint8_t id, struct mr_stats_
 struct mr_count mr_stats_counter_sum(const struct mr_stats *s, uint16_t id)
 {
 	struct mr_count sum = { 0 };
-	for (unsigned w = 0; w < s->worker_cnt; w++) {
+	for (unsigned w = 0; w <= s->worker_cnt; w++) {
 		const struct mr_count *c = &s->worker[w].counter[id];
 		sum.packets += __atomic_load_n(&c->packets, __ATOMIC_RELAXED);
 		sum.bytes += __atomic_load_n(&c->bytes, __ATOMIC_RELAXED);
@@ -223,7 +228,7 @@ void mr_stats_icmp_sum(const struct mr_stats *s, struct mr_stats_icmp *out)
 	/* All members are counters of the same type. */
 	uint64_t *sum = (uint64_t *)out;
 	memset(out, 0, sizeof(*out));
-	for (unsigned w = 0; w < s->worker_cnt; w++) {
+	for (unsigned w = 0; w <= s->worker_cnt; w++) {
 		const uint64_t *one = (const uint64_t *)&s->worker[w].icmp;
 		for (size_t i = 0; i < sizeof(*out) / sizeof(*sum); i++)
 			sum[i] += __atomic_load_n(&one[i], __ATOMIC_RELAXED);

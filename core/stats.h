@@ -58,6 +58,8 @@ struct mr_stats;
 struct mr_stats *mr_stats_create(unsigned worker_cnt); /* NULL = no memory */
 void mr_stats_destroy(struct mr_stats *s);
 struct mr_stats_worker *mr_stats_worker(struct mr_stats *s, unsigned worker);
+/* The cells of the kernel tier, which control fills (core/tier.h): in every sum, and no worker's. */
+struct mr_stats_worker *mr_stats_tier(struct mr_stats *s);
 unsigned mr_stats_worker_cnt(const struct mr_stats *s);
 
 /* Numbers by name; the same name, the same number.  0 = full.  Threads: control. */
@@ -70,7 +72,7 @@ const char *mr_stats_counter_name(const struct mr_stats *s, uint16_t id);
 const char *mr_stats_reason_name(const struct mr_stats *s, unsigned reason); /* core's and stages' */
 const char *mr_stats_reason_help(const struct mr_stats *s, unsigned reason);
 
-/* Sums over workers.  Threads: any. */
+/* Sums over workers and the kernel tier.  Threads: any. */
 void mr_stats_ingress_sum(const struct mr_stats *s, uint8_t id, struct mr_stats_ingress *out);
 void mr_stats_icmp_sum(const struct mr_stats *s, struct mr_stats_icmp *out);
 struct mr_count mr_stats_counter_sum(const struct mr_stats *s, uint16_t id);

@@ -171,7 +171,7 @@ static bool begin(void)
 
 static bool start(void)
 {
-	w.nh = mr_nexthops_create();
+	w.nh = mr_nexthops_create(NULL);
 	w.epoch = mr_epoch_create();
 	w.nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_NONBLOCK);
 	w.ifindex = if_nametoindex("r0");

@@ -56,7 +56,7 @@ static inline struct world *world(bool freeing, uint32_t resolving_max)
 	struct mr_neighbour_device d = wan();
 	struct mr_error e = { "" };
 
-	opt.nexthops = w->nh = mr_nexthops_create();
+	opt.nexthops = w->nh = mr_nexthops_create(NULL);
 	opt.epoch = w->epoch = mr_epoch_create();
 	opt.referred = freeing ? on_referred : NULL;
 	cr_assert_eq(mr_neighbours_create(&opt, true, &w->t, &e), 0, "%s", e.text);

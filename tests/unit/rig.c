@@ -228,7 +228,7 @@ struct rig *rig_create(const char *yaml, const struct rig_options *opt)
 	r->sh.worker_cnt = workers;
 	r->sh.epoch = mr_epoch_create();
 	r->sh.stats = mr_stats_create(workers);
-	r->sh.nexthops = mr_nexthops_create();
+	r->sh.nexthops = mr_nexthops_create(NULL);
 	r->sh.handoff = mr_handoff_create(workers);
 	r->sh.idle = (struct mr_config_workers){ .idle = MR_IDLE_ADAPTIVE, .spin_ns = 20000 };
 	struct mr_sessions_options so = { .capacity = sessions,

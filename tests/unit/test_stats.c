@@ -86,7 +86,7 @@ static void *change(void *arg)
 
 Test(stats, a_next_hop_is_never_read_half_changed)
 {
-	struct mr_nexthops *t = mr_nexthops_create();
+	struct mr_nexthops *t = mr_nexthops_create(NULL);
 	struct mr_nexthop nh;
 	pthread_t writer;
 	mr_nexthops_get(t, MR_NEXTHOP_BACK, &nh);
