@@ -73,8 +73,16 @@ static const struct mr_option flows_table[] = {
 	MR_OPT("capacity", MR_TYPE_UINT, struct mr_config_flows, capacity, .min = 16, .max = 64000000,
 		.fallback = "64k", .unit = "sessions",
 		.help = "how many sessions the flow table holds; fixed while running"),
-	MR_OPT("offload", MR_TYPE_ENUM, struct mr_config_flows, offload, .values = offload_words, .fallback = "never",
-		.help = "which flows the kernel forwards by itself"),
+	MR_OPT("offload", MR_TYPE_ENUM, struct mr_config_flows, offload, .values = offload_words,
+		.fallback = "established", .seen_offset = offsetof(struct mr_config_flows, has_offload),
+		.help = "which flows the kernel forwards by itself: none (never), those with both directions seen "
+			"(established), or each as soon as it is decided (always; TCP: after the handshake); not "
+			"given: "
+			"established, but never on zero-copy interfaces"),
+	MR_OPT("offload_after", MR_TYPE_UINT, struct mr_config_flows, offload_after, .min = 1, .max = 1 << 20,
+		.fallback = "3", .unit = "packets",
+		.help = "with established: how many packets of a direction come to user space before the kernel takes "
+			"over"),
 	MR_OPT("half_open", MR_TYPE_UINT, struct mr_config_flows, half_open_max, .max = 64000000, .fallback = "0",
 		.unit = "sessions",
 		.help = "how many sessions may be half open (a SYN, an unreplied UDP packet); 0: half of capacity"),
@@ -183,6 +191,9 @@ static const struct mr_option pipeline_table[] = { PIPELINE("from", MR_TYPE_STRI
 			"route"),
 	PIPELINE("state", MR_TYPE_ENUM, state, .values = state_words, .fallback = "sessions",
 		.help = "remember flows in the flow table, or run the stages for every packet (none)"),
+	PIPELINE("offload", MR_TYPE_ENUM, offload, .values = offload_words,
+		.seen_offset = offsetof(struct mr_config_pipeline_raw, has_offload),
+		.help = "as flows.offload, for the flows of this pipeline; not given: as there"),
 	MR_OPT_END };
 
 #define TOP(key_, type_, field_, ...) MR_OPT(key_, type_, struct mr_config_raw, field_, __VA_ARGS__)
@@ -309,6 +320,8 @@ static int take_pipelines(struct mr_reader *r, struct mr_config *c, const struct
 			.except_cnt = in->except.cnt,
 			.to_at = in->to_at,
 			.state = in->state,
+			.offload = in->has_offload ? in->offload : c->flows.offload,
+			.has_offload = in->has_offload,
 			.to_kind = MR_TO_INTERFACE };
 		if (strcmp(in->to, "back") == 0)
 			p->to_kind = MR_TO_BACK;
@@ -362,8 +375,6 @@ static int read_tree(struct mr_reader *r, struct mr_config *c)
 		err = mr_config_check(c, r->e);
 	if (!err)
 		err = resolve_paths(r, c);
-	if (!err)
-		err = mr_config_check_supported(c, r->e);
 	return err;
 }
 

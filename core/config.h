@@ -19,6 +19,8 @@ enum mr_mode { MR_MODE_AUTO, MR_MODE_ZEROCOPY, MR_MODE_COPY, MR_MODE_GENERIC };
 enum mr_exit_policy { MR_EXIT_AUTO, MR_EXIT_PASS, MR_EXIT_DROP };
 enum mr_attach_kind { MR_ATTACH_LINK, MR_ATTACH_SHARED };
 enum mr_state_kind { MR_STATE_SESSIONS, MR_STATE_NONE };
+/* Which flows the kernel tier takes (core/offload.h). */
+enum mr_offload_kind { MR_OFFLOAD_NEVER, MR_OFFLOAD_ESTABLISHED, MR_OFFLOAD_ALWAYS };
 
 struct mr_config_workers {
 	struct mr_range_list cores; /* empty = one worker, not pinned */
@@ -45,7 +47,9 @@ struct mr_config_timeouts {          /* all in nanoseconds */
 
 struct mr_config_flows {
 	uint64_t capacity;      /* sessions; default 64k */
-	int offload;            /* only "never" is accepted until the kernel tier exists */
+	int offload;            /* enum mr_offload_kind */
+	bool has_offload;       /* it was said: zero-copy interfaces are meant too */
+	uint64_t offload_after; /* packets of a flow that user space sees before; default 3 */
 	uint64_t half_open_max; /* sessions that may be half open; 0 = half of capacity */
 	struct mr_config_timeouts timeouts;
 };
@@ -131,7 +135,9 @@ struct mr_config_pipeline {
 	int to_kind;    /* enum mr_to_kind */
 	const char *to; /* interface name with MR_TO_INTERFACE */
 	struct mr_position to_at;
-	int state; /* enum mr_state_kind */
+	int state;        /* enum mr_state_kind */
+	int offload;      /* enum mr_offload_kind; not given: that of flows */
+	bool has_offload; /* this pipeline said it itself */
 };
 
 struct mr_config {
@@ -160,10 +166,6 @@ int mr_config_read(const char *path, struct mr_config **out, struct mr_error *e)
 int mr_config_read_text(const char *text, size_t bytes, const char *name, const char *folder, struct mr_config **out,
 	struct mr_error *e);
 void mr_config_free(struct mr_config *c);
-
-/* Refuses, with a sentence, what the reader knows but this version cannot run yet: `offload` other
- * than never.  mr_config_read() calls it last; the one place to lift a limit.  0 or -EINVAL. */
-int mr_config_check_supported(const struct mr_config *c, struct mr_error *e);
 
 /* The place of "interfaces.wan.device" in the file: of the value, or of the nearest mapping around it when it is not given. */
 struct mr_position mr_config_locate(const struct mr_config *c, const char *path);

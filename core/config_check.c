@@ -401,6 +401,17 @@ static int check_reachable(const struct mr_config *c, uint32_t idx, struct mr_er
 		"matches nothing, because pipeline '%s' before it takes all packets (want the other order)", by->name);
 }
 
+/* The kernel carries records out, and without state there are none.  What `flows` says for all pipelines means those that have them. */
+static int check_offload(const struct mr_config *c, const struct mr_config_pipeline *p, struct mr_error *e)
+{
+	struct where w = where_of("pipelines", p->name, "offload");
+	if (!p->has_offload || p->offload == MR_OFFLOAD_NEVER || p->state != MR_STATE_NONE)
+		return 0;
+	return mr_config_error(c, e, mr_config_locate(c, w.text), w.text,
+		"'%s' needs flow records, and state: none keeps none (want never, or state: sessions)",
+		p->offload == MR_OFFLOAD_ALWAYS ? "always" : "established");
+}
+
 /* What crosses a wire is for other MAC addresses than the device's. */
 static void default_promiscuous(struct mr_config *c)
 {
@@ -433,17 +444,10 @@ int mr_config_check(struct mr_config *c, struct mr_error *e)
 			err = check_match(c, &c->pipelines[i], e);
 		if (!err)
 			err = check_reachable(c, i, e);
+		if (!err)
+			err = check_offload(c, &c->pipelines[i], e);
 	}
 	if (!err)
 		default_promiscuous(c);
 	return err;
-}
-
-int mr_config_check_supported(const struct mr_config *c, struct mr_error *e)
-{
-	if (c->flows.offload != 0)
-		return mr_config_error(c, e, mr_config_locate(c, "flows.offload"), "flows.offload",
-			"'%s' is not possible yet: this version does not forward flows in the kernel (want never)",
-			c->flows.offload == 1 ? "established" : "always");
-	return 0;
 }

@@ -222,10 +222,7 @@ static const char intro[] =
 	"pipelines:\n"
 	"  in:  { from: [ wan ], match: all, except: [ { proto: tcp, dport: 22 } ], stages: [ guard ], to: lan }\n"
 	"  out: { from: [ lan ], match: [ { src: 100.64.0.0/10 } ], to: wan }\n"
-	"```\n"
-	"\n"
-	"Not yet in this version, and refused with a sentence: `offload` other than "
-	"`never`.\n";
+	"```\n";
 
 int mr_config_reference(FILE *out, const struct mr_config_stage_type *types, unsigned type_cnt)
 {

@@ -30,6 +30,8 @@ struct mr_config_pipeline_raw {
 	const char *to;
 	struct mr_position to_at;
 	int state;
+	int offload;
+	bool has_offload;
 };
 
 struct mr_config_raw {

@@ -44,6 +44,11 @@ static json_t *strings(const struct mr_string_list *l)
 	return list;
 }
 
+static json_t *offload_word(int kind)
+{
+	return WORD(kind, "never", "established", "always");
+}
+
 static json_t *flows(const struct mr_config_flows *f)
 {
 	const struct mr_config_timeouts *t = &f->timeouts;
@@ -51,8 +56,9 @@ static json_t *flows(const struct mr_config_flows *f)
 		ms(t->udp_unreplied_ns), "tcp_established_ms", ms(t->tcp_established_ns), "tcp_transitory_ms",
 		ms(t->tcp_transitory_ns), "tcp_closed_ms", ms(t->tcp_closed_ns), "icmp_ms", ms(t->icmp_ns), "other_ms",
 		ms(t->other_ns));
-	return json_pack("{s:I, s:I, s:o}", "capacity_cnt", (json_int_t)f->capacity, "half_open_max_cnt",
-		(json_int_t)f->half_open_max, "timeouts", timeouts);
+	return json_pack("{s:I, s:I, s:o, s:b, s:I, s:o}", "capacity_cnt", (json_int_t)f->capacity, "half_open_max_cnt",
+		(json_int_t)f->half_open_max, "offload", offload_word(f->offload), "offload_given", (int)f->has_offload,
+		"offload_after_packets", (json_int_t)f->offload_after, "timeouts", timeouts);
 }
 
 static json_t *interface(const struct mr_config_interface *i)
@@ -84,11 +90,12 @@ static json_t *stage(const struct mr_config_stage *s)
 
 static json_t *pipeline(const struct mr_config_pipeline *p)
 {
-	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:I}", "name", mr_show_text(p->name), "from",
+	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:I}", "name", mr_show_text(p->name), "from",
 		strings(&p->from), "match", WORD(p->match_kind, "all", "list", "auto"), "match_cnt",
 		(json_int_t)p->match_cnt, "except_cnt", (json_int_t)p->except_cnt, "stages", strings(&p->stages), "to",
 		p->to_kind == MR_TO_INTERFACE ? mr_show_text(p->to) : WORD(p->to_kind, "", "back", "kernel", "route"),
-		"state", WORD(p->state, "sessions", "none"), "line", (json_int_t)p->at.line);
+		"state", WORD(p->state, "sessions", "none"), "offload", offload_word(p->offload), "line",
+		(json_int_t)p->at.line);
 }
 
 #define LIST(out, items, cnt, make)                                     \

@@ -65,7 +65,7 @@ FILES = (
     ("missing version", "version: 1\n", "", None, ["version"]),
     ("two rules of one name", "      - { name: one, action: drop, src: $bad }", "      - { name: one, action: drop }\n      - { name: one, action: drop }", None, ["one"]),
     ("a missing set file", "entries: [ 10.0.0.0/8 ]", "file: nowhere.txt", 6, ["nowhere.txt"]),
-    ("an offload that is not there", "capacity: 1k", "offload: always", 9, ["offload"]),
+    ("an offload that is not there", "capacity: 1k", "offload: sometimes", 9, ["offload"]),
     ("drop and pass at once", "wan: { device: wan }", "wan: { device: wan, on_exit: drop, unserved: pass }", None, ["unserved", "on_exit"]),
     ("drop where it is shared", "wan: { device: wan }", "wan: { device: wan, on_exit: drop, attach: shared }", None, ["on_exit", "link"]),
     ("a core that is not there", "version: 1", "version: 1\nworkers: { cores: 4000 }", None, ["4000"]),

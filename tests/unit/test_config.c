@@ -109,6 +109,9 @@ Test(config, defaults)
 	cr_expect_eq(c->memory.frames_cnt, 0);
 	cr_expect_eq(c->memory.huge, 0);
 	cr_expect_eq(c->flows.capacity, 64000);
+	cr_expect_eq(c->flows.offload, MR_OFFLOAD_ESTABLISHED);
+	cr_expect_not(c->flows.has_offload);
+	cr_expect_eq(c->flows.offload_after, 3);
 	cr_expect_eq(c->flows.timeouts.udp_ns, UINT64_C(300000000000));
 	cr_expect_eq(c->flows.timeouts.udp_unreplied_ns, UINT64_C(30000000000));
 	cr_expect_eq(c->flows.timeouts.tcp_established_ns, UINT64_C(7440000000000));
@@ -223,6 +226,20 @@ Test(config, pipelines)
 	cr_expect_eq(p[1].match_kind, MR_MATCH_ALL);
 	cr_expect_eq(p[1].to_kind, MR_TO_KERNEL);
 	cr_expect_eq(p[1].from.cnt, 2);
+	mr_config_free(c);
+}
+
+Test(config, offload)
+{
+	struct mr_config *c = good("good/offload.yaml");
+	cr_expect(c->flows.has_offload);
+	cr_expect_eq(c->flows.offload, MR_OFFLOAD_NEVER);
+	cr_expect_eq(c->flows.offload_after, 10);
+	cr_assert_eq(c->pipeline_cnt, 3);
+	cr_expect_not(c->pipelines[0].has_offload);
+	cr_expect_eq(c->pipelines[0].offload, MR_OFFLOAD_NEVER, "not given: that of flows");
+	cr_expect(c->pipelines[1].has_offload);
+	cr_expect_eq(c->pipelines[1].offload, MR_OFFLOAD_ALWAYS);
 	mr_config_free(c);
 }
 
