@@ -328,27 +328,14 @@ static __always_inline __u32 mr_flow_bucket_secondary(__u64 hash, __u32 bucket_c
 #define mr_flow_load64(p)    __atomic_load_n((const __u64 *)(p), __ATOMIC_RELAXED)
 #endif
 
-#define MR_FLOW_INGRESS_MASK (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0xffffffff00ffffffULL : 0xffffff00ffffffffULL)
+#define MR_FLOW_INGRESS_SHIFT (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 24 : 32)
+#define MR_FLOW_INGRESS_MASK  (~(0xffULL << MR_FLOW_INGRESS_SHIFT))
 
 static __always_inline __u64 mr_flow_word(const void *key, unsigned idx)
 {
 	__u64 v;
 	__builtin_memcpy(&v, (const char *)key + 8 * idx, sizeof(v));
 	return v;
-}
-
-static __always_inline int mr_flow_same4(const struct mr_key4 *a, const struct mr_key4 *b)
-{
-	return !((mr_flow_word(a, 0) ^ mr_flow_word(b, 0)) & MR_FLOW_INGRESS_MASK) &&
-		mr_flow_word(a, 1) == mr_flow_word(b, 1);
-}
-
-static __always_inline int mr_flow_same6(const struct mr_key6 *a, const struct mr_key6 *b)
-{
-	__u64 diff = (mr_flow_word(a, 0) ^ mr_flow_word(b, 0)) & MR_FLOW_INGRESS_MASK;
-	for (unsigned i = 1; i < 5; i++)
-		diff |= mr_flow_word(a, i) ^ mr_flow_word(b, i);
-	return !diff;
 }
 
 /* Copies a record as it stood at one moment.  1 = consistent; 0 = a writer was at it, *copy is to be ignored. */
@@ -364,35 +351,111 @@ static __always_inline int mr_flow_copy(void *copy, const void *rec, const __u32
 	return mr_flow_load32(seq) == before;
 }
 
+/* What carrying a record out needs besides its rewrite. */
+struct mr_flow_taken {
+	__u16 flags, nexthop, generation, effects;
+	__u8 ingress;
+};
+
+/* The first and the last word of a record's state, each loaded at once. */
+union mr_flow_first {
+	__u64 word;
+	struct {
+		__u32 seq;
+		__u16 flags, nexthop;
+	} st;
+};
+
+union mr_flow_last {
+	__u64 word;
+	struct {
+		__u32 packets;
+		__u16 generation, effects;
+	} st;
+};
+
+_Static_assert(sizeof(union mr_flow_first) == 8 && sizeof(union mr_flow_last) == 8, "one load each");
+
 /*
- * Looks for key in one bucket.  The way (0..MR_FLOW_WAYS-1) and in *copy the record as it stood at one moment, or -1: not here, or
- * being written at this moment (the packet then takes the slower path, which is never wrong).  A caller that gets -1 from the
- * primary bucket looks into the other one only when head.spill of the primary is not 0.  Takes no lock, in BPF and user space.
+ * Takes rewrite and state of one record, if it has the key, as they stood at one moment.  Compared and copied between two looks at the
+ * sequence number: no more of the record is read than is used.  0: another key, or a writer was at it; what was copied is to be ignored.
  */
-static __always_inline int mr_flow_find4(
-	const struct mr_bucket4 *b, const struct mr_key4 *key, __u16 tag, struct mr_flow4 *copy)
+static __always_inline int mr_flow_take(const void *key, const void *rec, unsigned key_words, void *rewrite,
+	unsigned rewrite_words, struct mr_flow_taken *t)
 {
-	for (int i = 0; i < MR_FLOW_WAYS; i++) {
-		if (*(const volatile __u16 *)&b->head.tag[i] != tag)
-			continue;
-		if (mr_flow_copy(copy, &b->rec[i], &b->rec[i].st.seq, sizeof(*copy) / 8) &&
-			mr_flow_same4(&copy->key, key))
-			return i;
-	}
-	return -1;
+	const __u64 *word = rec;
+	const struct mr_flow_state *st = (const void *)(word + key_words + rewrite_words);
+	union mr_flow_first first = { .word = mr_flow_load64(st) };
+	union mr_flow_last last;
+	MR_FLOW_READ_FENCE();
+	__u64 head = mr_flow_load64(word);
+	__u64 diff = (head ^ mr_flow_word(key, 0)) & MR_FLOW_INGRESS_MASK;
+	for (unsigned i = 1; i < key_words; i++)
+		diff |= mr_flow_load64(word + i) ^ mr_flow_word(key, i);
+	for (unsigned i = 0; i < rewrite_words; i++)
+		((__u64 *)rewrite)[i] = mr_flow_load64(word + key_words + i);
+	last.word = mr_flow_load64(&st->packets);
+	MR_FLOW_READ_FENCE();
+	if (diff || first.st.seq & 1 || mr_flow_load32(&st->seq) != first.st.seq)
+		return 0;
+	t->flags = first.st.flags;
+	t->nexthop = first.st.nexthop;
+	t->generation = last.st.generation;
+	t->effects = last.st.effects;
+	t->ingress = (__u8)(head >> MR_FLOW_INGRESS_SHIFT);
+	return 1;
 }
 
-static __always_inline int mr_flow_find6(
-	const struct mr_bucket6 *b, const struct mr_key6 *key, __u16 tag, struct mr_flow6 *copy)
+/* The tags of a bucket that equal `tag`, two words compared in place (each half of it exactly): bit 16 * (way % 4) + way / 4. */
+static __always_inline __u64 mr_flow_tags(const struct mr_bucket_head *h, __u16 tag)
 {
-	for (int i = 0; i < MR_FLOW_WAYS; i++) {
-		if (*(const volatile __u16 *)&b->head.tag[i] != tag)
-			continue;
-		if (mr_flow_copy(copy, &b->rec[i], &b->rec[i].st.seq, sizeof(*copy) / 8) &&
-			mr_flow_same6(&copy->key, key))
-			return i;
+	const __u64 low = 0x7fff7fff7fff7fffULL, want = tag * 0x0001000100010001ULL;
+	__u64 a = mr_flow_load64(&h->tag[0]) ^ want, b = mr_flow_load64(&h->tag[4]) ^ want;
+
+	a = ~(((a & low) + low) | a | low) >> 15;
+	b = ~(((b & low) + low) | b | low) >> 14;
+	return a | b;
+}
+
+/* The way of the lowest of those bits. */
+static __always_inline __u32 mr_flow_tags_way(__u64 tags)
+{
+	__u64 bit = tags & -tags;
+	__u32 upper = (bit & 0x0002000200020002ULL) != 0;
+	__u32 way = (__u32)((bit >> upper) * 0x0000000100020003ULL >> 48);
+
+	if (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__)
+		way = 3 - way;
+	return way + 4 * upper;
+}
+
+/*
+ * Looks for key in one bucket.  The record, with its rewrite and state as they stood at one moment in *rw and *t, or NULL: not here, or
+ * being written at this moment (the packet then takes the slower path, which is never wrong).  A caller that gets NULL from the
+ * primary bucket looks into the other one only when that one's `spilled` has the key's bit.  Takes no lock, in BPF and user space.
+ */
+static __always_inline struct mr_flow4 *mr_flow_find4(
+	struct mr_bucket4 *b, const struct mr_key4 *key, __u16 tag, struct mr_rewrite4 *rw, struct mr_flow_taken *t)
+{
+	__u64 tags = mr_flow_tags(&b->head, tag);
+	for (int i = 0; i < MR_FLOW_WAYS && tags; i++, tags &= tags - 1) {
+		__u32 way = mr_flow_tags_way(tags) & (MR_FLOW_WAYS - 1);
+		if (mr_flow_take(key, &b->rec[way], sizeof(*key) / 8, rw, sizeof(*rw) / 8, t))
+			return &b->rec[way];
 	}
-	return -1;
+	return (void *)0;
+}
+
+static __always_inline struct mr_flow6 *mr_flow_find6(
+	struct mr_bucket6 *b, const struct mr_key6 *key, __u16 tag, struct mr_rewrite6 *rw, struct mr_flow_taken *t)
+{
+	__u64 tags = mr_flow_tags(&b->head, tag);
+	for (int i = 0; i < MR_FLOW_WAYS && tags; i++, tags &= tags - 1) {
+		__u32 way = mr_flow_tags_way(tags) & (MR_FLOW_WAYS - 1);
+		if (mr_flow_take(key, &b->rec[way], sizeof(*key) / 8, rw, sizeof(*rw) / 8, t))
+			return &b->rec[way];
+	}
+	return (void *)0;
 }
 
 #endif

@@ -31,13 +31,15 @@ __u64 seed;
 __u64 hash4, hash6; /* results */
 int way4, way6;     /* of the bucket it was found in; -1 none */
 __u32 bucket4, bucket6;
-struct mr_flow4 copy4;
-struct mr_flow6 copy6;
+struct mr_rewrite4 rewrite4;
+struct mr_rewrite6 rewrite6;
+struct mr_flow_taken taken;
 
 SEC("xdp")
 int flow_wrap4(struct xdp_md *ctx)
 {
-	struct mr_flow4 copy;
+	struct mr_rewrite4 rw;
+	struct mr_flow_taken t;
 	struct mr_key4 key = key4;
 	hash4 = mr_flow_hash4(&key, seed);
 	bucket4 = mr_flow_bucket_primary(hash4, BUCKETS);
@@ -45,23 +47,27 @@ int flow_wrap4(struct xdp_md *ctx)
 	struct mr_bucket4 *b = bpf_map_lookup_elem(&flows4, &bucket4);
 	if (!b)
 		return XDP_ABORTED;
-	way4 = mr_flow_find4(b, &key, mr_flow_tag(hash4), &copy);
-	if (way4 < 0 && b->head.spill) {
+	struct mr_flow4 *rec = mr_flow_find4(b, &key, mr_flow_tag(hash4), &rw, &t);
+	if (!rec && b->head.spill) {
 		bucket4 = mr_flow_bucket_secondary(hash4, BUCKETS);
 		b = bpf_map_lookup_elem(&flows4, &bucket4);
 		if (!b)
 			return XDP_ABORTED;
-		way4 = mr_flow_find4(b, &key, mr_flow_tag(hash4), &copy);
+		rec = mr_flow_find4(b, &key, mr_flow_tag(hash4), &rw, &t);
 	}
-	if (way4 >= 0)
-		copy4 = copy;
+	if (!rec)
+		return XDP_PASS;
+	way4 = rec - b->rec;
+	rewrite4 = rw;
+	taken = t;
 	return XDP_PASS;
 }
 
 SEC("xdp")
 int flow_wrap6(struct xdp_md *ctx)
 {
-	struct mr_flow6 copy;
+	struct mr_rewrite6 rw;
+	struct mr_flow_taken t;
 	struct mr_key6 key = key6;
 	hash6 = mr_flow_hash6(&key, seed);
 	bucket6 = mr_flow_bucket_primary(hash6, BUCKETS);
@@ -69,16 +75,19 @@ int flow_wrap6(struct xdp_md *ctx)
 	struct mr_bucket6 *b = bpf_map_lookup_elem(&flows6, &bucket6);
 	if (!b)
 		return XDP_ABORTED;
-	way6 = mr_flow_find6(b, &key, mr_flow_tag(hash6), &copy);
-	if (way6 < 0 && b->head.spill) {
+	struct mr_flow6 *rec = mr_flow_find6(b, &key, mr_flow_tag(hash6), &rw, &t);
+	if (!rec && b->head.spill) {
 		bucket6 = mr_flow_bucket_secondary(hash6, BUCKETS);
 		b = bpf_map_lookup_elem(&flows6, &bucket6);
 		if (!b)
 			return XDP_ABORTED;
-		way6 = mr_flow_find6(b, &key, mr_flow_tag(hash6), &copy);
+		rec = mr_flow_find6(b, &key, mr_flow_tag(hash6), &rw, &t);
 	}
-	if (way6 >= 0)
-		copy6 = copy;
+	if (!rec)
+		return XDP_PASS;
+	way6 = rec - b->rec;
+	rewrite6 = rw;
+	taken = t;
 	return XDP_PASS;
 }
 

@@ -23,6 +23,22 @@ static void *map_array(int fd, size_t bytes)
 	return m;
 }
 
+static bool same_taken(const struct mr_flow_taken *t, const struct mr_flow_state *st, __u8 ingress)
+{
+	return t->flags == st->flags && t->nexthop == st->nexthop && t->generation == st->generation &&
+		t->effects == st->effects && t->ingress == ingress;
+}
+
+static void fill(struct rng *r, void *rewrite, size_t bytes, struct mr_flow_state *st)
+{
+	for (size_t i = 0; i < bytes; i++)
+		((__u8 *)rewrite)[i] = (__u8)rng_next(r);
+	st->flags = (__u16)rng_next(r);
+	st->nexthop = (__u16)rng_next(r);
+	st->generation = (__u16)rng_next(r);
+	st->effects = (__u16)rng_next(r);
+}
+
 static int free_way(const struct mr_bucket_head *h)
 {
 	for (int i = 0; i < MR_FLOW_WAYS; i++)
@@ -77,21 +93,25 @@ static void test4(struct flow_wrap *w, struct rng *r)
 		struct mr_flow4 *rec = &b[at[i].bucket].rec[at[i].way];
 		rec->key = key[i];
 		rec->key.ingress = 7; /* not part of the key */
-		rec->st.session = i + 1;
+		fill(r, &rec->rewrite, sizeof(rec->rewrite), &rec->st);
 		rec->st.seq = 2 * i;
 	}
 	for (unsigned i = 0; i < FLOWS; i++) {
 		if (at[i].way < 0)
 			continue;
-		struct mr_flow4 *rec = &b[at[i].bucket].rec[at[i].way], copy;
+		struct mr_flow4 *rec = &b[at[i].bucket].rec[at[i].way];
+		struct mr_rewrite4 rw;
+		struct mr_flow_taken t;
 		w->bss->key4 = key[i];
 		run(fd);
 		CHECK(w->bss->hash4 == mr_flow_hash4(&key[i], w->bss->seed), "flow %u", i);
 		CHECK(w->bss->way4 == at[i].way && w->bss->bucket4 == at[i].bucket, "flow %u at %u/%d, found %u/%d", i,
 			at[i].bucket, at[i].way, w->bss->bucket4, w->bss->way4);
-		CHECK(!memcmp(&w->bss->copy4, rec, sizeof(*rec)), "flow %u", i);
-		CHECK(mr_flow_find4(&b[at[i].bucket], &key[i], mr_flow_tag(w->bss->hash4), &copy) == at[i].way &&
-				!memcmp(&copy, rec, sizeof(copy)),
+		CHECK(!memcmp(&w->bss->rewrite4, &rec->rewrite, sizeof(rec->rewrite)) &&
+				same_taken(&w->bss->taken, &rec->st, 7),
+			"flow %u", i);
+		CHECK(mr_flow_find4(&b[at[i].bucket], &key[i], mr_flow_tag(w->bss->hash4), &rw, &t) == rec &&
+				!memcmp(&rw, &rec->rewrite, sizeof(rw)) && same_taken(&t, &rec->st, 7),
 			"flow %u, found here", i);
 		spilled += at[i].bucket != mr_flow_bucket_primary(w->bss->hash4, BUCKETS);
 		rec->st.seq |= 1; /* being written */
@@ -125,21 +145,25 @@ static void test6(struct flow_wrap *w, struct rng *r)
 		struct mr_flow6 *rec = &b[at[i].bucket].rec[at[i].way];
 		rec->key = key[i];
 		rec->key.ingress = 7;
-		rec->st.session = i + 1;
+		fill(r, &rec->rewrite, sizeof(rec->rewrite), &rec->st);
 		rec->st.seq = 2 * i;
 	}
 	for (unsigned i = 0; i < FLOWS; i++) {
 		if (at[i].way < 0)
 			continue;
-		struct mr_flow6 *rec = &b[at[i].bucket].rec[at[i].way], copy;
+		struct mr_flow6 *rec = &b[at[i].bucket].rec[at[i].way];
+		struct mr_rewrite6 rw;
+		struct mr_flow_taken t;
 		w->bss->key6 = key[i];
 		run(fd);
 		CHECK(w->bss->hash6 == mr_flow_hash6(&key[i], w->bss->seed), "flow %u", i);
 		CHECK(w->bss->way6 == at[i].way && w->bss->bucket6 == at[i].bucket, "flow %u at %u/%d, found %u/%d", i,
 			at[i].bucket, at[i].way, w->bss->bucket6, w->bss->way6);
-		CHECK(!memcmp(&w->bss->copy6, rec, sizeof(*rec)), "flow %u", i);
-		CHECK(mr_flow_find6(&b[at[i].bucket], &key[i], mr_flow_tag(w->bss->hash6), &copy) == at[i].way &&
-				!memcmp(&copy, rec, sizeof(copy)),
+		CHECK(!memcmp(&w->bss->rewrite6, &rec->rewrite, sizeof(rec->rewrite)) &&
+				same_taken(&w->bss->taken, &rec->st, 7),
+			"flow %u", i);
+		CHECK(mr_flow_find6(&b[at[i].bucket], &key[i], mr_flow_tag(w->bss->hash6), &rw, &t) == rec &&
+				!memcmp(&rw, &rec->rewrite, sizeof(rw)) && same_taken(&t, &rec->st, 7),
 			"flow %u, found here", i);
 		spilled += at[i].bucket != mr_flow_bucket_primary(w->bss->hash6, BUCKETS);
 		rec->st.seq |= 1;
