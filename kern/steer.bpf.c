@@ -6,12 +6,13 @@
  * with one store.  A packet reads steer_active once and uses that table to its end.
  *
  *     shim? ─► strip, PASS        active == 0 ─► PASS
- *     parse ─► fields ─► addresses ─► pipeline ─► XSKMAP[queue], or `steer_unserved` when the queue has no socket
+ *     parse ─► kernel tier (tier.bpf.h): known flow ─► rewritten and sent, TX, REDIRECT or PASS
+ *           ─► fields ─► addresses ─► pipeline ─► XSKMAP[queue], or `steer_unserved` when the queue has no socket
+ *
+ * Where the key does not tell the pipeline, the kernel tier comes after it.
  *
  * When the process is gone its sockets have left the XSKMAP: where a pinned link keeps the program (`on_exit: drop`), steer_unserved
  * then decides about everything that matches.
- *
- * The kernel tier and the drop sets belong between the parse and the fields.
  */
 #include <linux/bpf.h>
 
@@ -117,8 +118,8 @@ static __always_inline int pass(int err)
 }
 
 /*
- * Two functions of their own, not inlined: the verifier then looks at each once, and not at every way through the one after every
- * way through the other (more than its million instructions).
+ * Functions of their own, not inlined: the verifier then looks at each once, and not at every way through the one after every way through
+ * the other (more than its million instructions), and their stacks are not on top of each other.
  */
 __noinline int steer_parse(struct xdp_md *ctx, struct mr_parsed *p)
 {
@@ -134,30 +135,54 @@ __noinline int steer_resolve(struct mr_steer_image *m, struct mr_steer_bits *b)
 	return mr_steer_resolve(m, b);
 }
 
-static __always_inline int steer_packet(struct xdp_md *ctx, void *data, void *data_end)
+/* The pipeline of a packet by table 0 or 1, or -1. */
+__noinline int steer_classify(struct xdp_md *ctx, const struct mr_parsed *p, __u32 table)
 {
-	__u32 active = *(volatile __u32 *)&steer_active;
-	if (!active)
-		return pass(MR_PARSE_OK);
-	__u32 table = active - 1;
+	const void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct mr_steer_image *m = bpf_map_lookup_elem(&steer_tables, &table);
-	if (!m)
-		return pass(MR_PARSE_OK);
-
-	struct mr_parsed p;
-	int err = steer_parse(ctx, &p);
 	struct mr_steer_bits b;
-	mr_steer_fields(m, &p, &b);
-	end_bits(m, table, MR_STEER_DST, &p, data, data_end, &b);
-	end_bits(m, table, MR_STEER_SRC, &p, data, data_end, &b);
-	if (steer_resolve(m, &b) < 0)
-		return pass(err);
+	if (!m || !p)
+		return -1;
+	mr_steer_fields(m, p, &b);
+	end_bits(m, table, MR_STEER_DST, p, data, data_end, &b);
+	end_bits(m, table, MR_STEER_SRC, p, data, data_end, &b);
+	return steer_resolve(m, &b);
+}
 
+static __always_inline int steer_matched(struct xdp_md *ctx)
+{
 	int action = bpf_redirect_map(&xsks, ctx->rx_queue_index, *(volatile __u32 *)&steer_unserved & 3);
 	count(action == XDP_REDIRECT         ? MR_STEER_CNT_STEERED
 			: action == XDP_DROP ? MR_STEER_CNT_UNSERVED
 					     : MR_STEER_CNT_NO_SOCKET);
 	return action;
+}
+
+static __always_inline int steer_packet(struct xdp_md *ctx, int with_tier)
+{
+	__u32 active = *(volatile __u32 *)&steer_active;
+	if (!active)
+		return pass(MR_PARSE_OK);
+	struct mr_parsed p;
+	int err = steer_parse(ctx, &p), taken = TIER_UP;
+	/* Drop sets belong here. */
+	if (with_tier && steer_tier.on)
+		taken = steer_carry_out(ctx, &p, -1);
+	if (taken >= 0) {
+		count(MR_STEER_CNT_OFFLOADED);
+		return taken;
+	}
+	int pipeline = steer_classify(ctx, &p, active - 1);
+	if (pipeline < 0)
+		return pass(err);
+	if (with_tier && steer_tier.on && taken == TIER_AGAIN) {
+		taken = steer_carry_out(ctx, &p, pipeline);
+		if (taken >= 0) {
+			count(MR_STEER_CNT_OFFLOADED);
+			return taken;
+		}
+	}
+	return steer_matched(ctx);
 }
 
 SEC("xdp")
@@ -169,17 +194,18 @@ int steer(struct xdp_md *ctx)
 		/* Only a frame that is nothing but shim cannot be cut: nobody sends one, and it is not to be seen by the stack. */
 		return bpf_xdp_adjust_head(ctx, sizeof(struct mr_shim)) ? XDP_DROP : XDP_PASS;
 	}
-	return steer_packet(ctx, data, data_end);
+	return steer_packet(ctx, 1);
 }
 
 /*
  * The same for libxdp's dispatcher in native mode, where no shim is expected.  Newer kernels (6.13, and stable ones) let a program
- * that may change packets replace only a function that may, too, and a dispatcher's may not before libxdp 1.5.5: no trace of it here.
+ * that may change packets replace only a function that may, too, and a dispatcher's may not before libxdp 1.5.5: no trace of it here, and
+ * no kernel tier.
  */
 SEC("?freplace")
 int steer_shared(struct xdp_md *ctx)
 {
-	return steer_packet(ctx, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
+	return steer_packet(ctx, 0);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -49,4 +49,407 @@ struct {
 	__uint(value_size, sizeof(__u32)); /* ifindex */
 } tier_devmap SEC(".maps");
 
+enum {
+	TIER_UP = -1,    /* to the flow tier, the frame as it was */
+	TIER_AGAIN = -2, /* ... but the pipeline has to be known: call again with it */
+};
+
+#define TIER_NAT (MR_FLOW_SNAT | MR_FLOW_DNAT)
+
+/* One packet's way through the tier. */
+struct tier_pass {
+	struct mr_tier *shared;
+	struct mr_flow_state *live;
+	struct mr_flow_taken t;
+	__u64 hash;
+	__u32 half, now_ms;
+	__u32 len; /* of the frame as it came */
+	union {
+		struct mr_rewrite4 r4;
+		struct mr_rewrite6 r6;
+		__u64 align; /* copied in words */
+	};
+};
+
+/* ---- the record ------------------------------------------------------------------------------------------------- */
+
+static __always_inline struct mr_flow_state *tier_find4(
+	const struct mr_key4 *key, __u64 hash, struct mr_rewrite4 *rw, struct mr_flow_taken *t)
+{
+	__u32 idx = mr_flow_bucket_primary(hash, steer_tier.bucket_cnt[0]);
+	struct mr_bucket4 *b = bpf_map_lookup_elem(&flows4, &idx);
+	if (!b)
+		return (void *)0;
+	struct mr_flow4 *rec = mr_flow_find4(b, key, mr_flow_tag(hash), rw, t);
+	if (rec)
+		return &rec->st;
+	if (!(mr_flow_load64(&b->head.spilled) & mr_flow_spill_bit(hash)))
+		return (void *)0;
+	idx = mr_flow_bucket_secondary(hash, steer_tier.bucket_cnt[0]);
+	b = bpf_map_lookup_elem(&flows4, &idx);
+	if (!b)
+		return (void *)0;
+	rec = mr_flow_find4(b, key, mr_flow_tag(hash), rw, t);
+	return rec ? &rec->st : (void *)0;
+}
+
+static __always_inline struct mr_flow_state *tier_find6(
+	const struct mr_key6 *key, __u64 hash, struct mr_rewrite6 *rw, struct mr_flow_taken *t)
+{
+	__u32 idx = mr_flow_bucket_primary(hash, steer_tier.bucket_cnt[1]);
+	struct mr_bucket6 *b = bpf_map_lookup_elem(&flows6, &idx);
+	if (!b)
+		return (void *)0;
+	struct mr_flow6 *rec = mr_flow_find6(b, key, mr_flow_tag(hash), rw, t);
+	if (rec)
+		return &rec->st;
+	if (!(mr_flow_load64(&b->head.spilled) & mr_flow_spill_bit(hash)))
+		return (void *)0;
+	idx = mr_flow_bucket_secondary(hash, steer_tier.bucket_cnt[1]);
+	b = bpf_map_lookup_elem(&flows6, &idx);
+	if (!b)
+		return (void *)0;
+	rec = mr_flow_find6(b, key, mr_flow_tag(hash), rw, t);
+	return rec ? &rec->st : (void *)0;
+}
+
+static __always_inline int tier_find(
+	const void *data, const void *data_end, const struct mr_parsed *p, __u16 zone, struct tier_pass *w)
+{
+	if (p->flags & MR_PKT_IP4) {
+		const void *ip = mr_parse_ip_header(data, data_end, p, 20);
+		struct mr_rewrite4 *rw = &w->r4;
+		struct mr_key4 key;
+		MR_OPAQUE(rw); /* stays in memory, else clang holds it thrice */
+		if (!ip)
+			return 0;
+		mr_parse_key4_at(p, ip, zone, &key);
+		w->hash = mr_flow_hash4(&key, steer_tier.seed);
+		w->live = tier_find4(&key, w->hash, rw, &w->t);
+	} else {
+		const void *ip = mr_parse_ip_header(data, data_end, p, 40);
+		struct mr_rewrite6 *rw = &w->r6;
+		struct mr_key6 key;
+		MR_OPAQUE(rw);
+		if (!ip)
+			return 0;
+		mr_parse_key6_at(p, ip, zone, &key);
+		w->hash = mr_flow_hash6(&key, steer_tier.seed);
+		w->live = tier_find6(&key, w->hash, rw, &w->t);
+	}
+	return w->live != (void *)0;
+}
+
+/* ---- may it? ---------------------------------------------------------------------------------------------------- */
+
+/* The record is there to be carried out on packets of this interface (and pipeline, where the key does not settle that). */
+static __always_inline int tier_allows(const struct tier_pass *w, __u32 word, int pipeline)
+{
+	const struct mr_tier_ingress *in = &w->shared->half[w->half].ingress[w->t.ingress];
+	__u16 mask = MR_FLOW_DECIDED | MR_FLOW_OFFLOAD | MR_FLOW_TRACK | MR_FLOW_CLOSING;
+
+	return (w->t.flags & mask) == (MR_FLOW_DECIDED | MR_FLOW_OFFLOAD) &&
+		w->t.generation == MR_TIER_GENERATION(word) && in->interface_id == steer_tier.interface_id &&
+		(pipeline < 0 || in->steer_pipeline == pipeline);
+}
+
+/* The owner lives.  Its clock is the finer one, so it may be a little ahead. */
+static __always_inline int tier_alive(struct tier_pass *w)
+{
+	w->now_ms = (__u32)(bpf_ktime_get_coarse_ns() / 1000000);
+	return (__s32)(w->now_ms - mr_flow_load32(&w->shared->heartbeat_ms)) <= MR_TIER_HEARTBEAT_MS;
+}
+
+/* core/worker.c: routable() and current(). */
+static __always_inline int tier_routable(const void *data, const void *data_end, const struct mr_parsed *p,
+	const struct mr_tier_interface *in, struct tier_pass *w)
+{
+	const __u8 *h = mr_parse_at(data, data_end, 0, MR_ETH_HLEN);
+	__u32 bucket, v6 = !(p->flags & MR_PKT_IP4), id = p->vlan_tci[0] & 0xfff;
+	if (!h)
+		return 0;
+	__u16 m0 = mr_load16(&in->mac[0]), m1 = mr_load16(&in->mac[2]), m2 = mr_load16(&in->mac[4]);
+	if ((m0 | m1 | m2) && ((m0 ^ mr_load16(h)) | (m1 ^ mr_load16(h + 2)) | (m2 ^ mr_load16(h + 4))))
+		return 0;
+	if (p->vlan_cnt > 1)
+		return 0;
+	if (p->vlan_cnt && id && !(w->shared->vlan[steer_tier.interface_id][id / 64] >> (id & 63) & 1))
+		return 0;
+	bucket = v6 ? mr_route_bucket6(w->r6.daddr_be) : mr_route_bucket4(w->r4.daddr_be);
+	__u8 version = *(volatile __u8 *)&w->shared->version[v6][bucket & (MR_ROUTE_BUCKETS - 1)];
+	return version == w->t.flags >> MR_FLOW_VERSION_SHIFT;
+}
+
+/* All its counters have cells here. */
+static __always_inline int tier_effects_fit(const struct tier_pass *w)
+{
+	__u32 idx = w->half * MR_EFFECTS + w->t.effects;
+	const struct mr_effect *e = bpf_map_lookup_elem(&tier_effects, &idx);
+	return e && e->counter[0] < MR_TIER_COUNTERS && e->counter[1] < MR_TIER_COUNTERS &&
+		e->counter[2] < MR_TIER_COUNTERS && e->counter[3] < MR_TIER_COUNTERS;
+}
+
+/* What sending needs of a next hop, as it stood at one moment; the outer addresses only where there are any.  The rest of struct mr_nexthop
+ * is never touched, and not on the stack, which ends at 512 bytes. */
+#define TIER_NH_WORDS       4
+#define TIER_NH_OUTER_WORDS 8
+
+typedef __u64 __attribute__((may_alias)) tier_word;
+
+struct tier_nexthop {
+	tier_word word[TIER_NH_OUTER_WORDS];
+};
+
+_Static_assert(__builtin_offsetof(struct mr_nexthop, outer_saddr_be) == 8 * TIER_NH_WORDS, "the first words");
+_Static_assert(__builtin_offsetof(struct mr_nexthop, generation) == 8 * TIER_NH_OUTER_WORDS, "and the outer addresses");
+
+static __always_inline int tier_nexthop(__u32 slot, struct tier_nexthop *to)
+{
+	const struct mr_nexthop *live = bpf_map_lookup_elem(&nexthops, &slot);
+	if (!live)
+		return 0;
+	__u32 seq = mr_flow_load32(&live->seq);
+	if (seq & 1)
+		return 0;
+	MR_FLOW_READ_FENCE();
+	for (int i = 0; i < TIER_NH_WORDS; i++)
+		to->word[i] = mr_flow_load64((const __u64 *)live + i);
+	for (int i = TIER_NH_WORDS; i < TIER_NH_OUTER_WORDS; i++)
+		to->word[i] = 0;
+	if (((const struct mr_nexthop *)to)->encap) {
+		for (int i = TIER_NH_WORDS; i < TIER_NH_OUTER_WORDS; i++)
+			to->word[i] = mr_flow_load64((const __u64 *)live + i);
+	}
+	MR_FLOW_READ_FENCE();
+	return mr_flow_load32(&live->seq) == seq;
+}
+
+static __always_inline int tier_header_sum_right(const void *data, const void *data_end, const struct mr_parsed *p)
+{
+	const __u8 *ip = mr_parse_ip_header(data, data_end, p, 20);
+	__u64 sum = 0;
+	if (!ip)
+		return 0;
+	for (int i = 0; i < 20; i += 4)
+		sum += mr_load32(ip + i);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ((sum & 0xffff) + (sum >> 16)) == 0xffff;
+}
+
+/* core/apply.h: mr_apply(), up to the writing.  What it cuts off or answers comes up. */
+static __always_inline int tier_fits(const void *data, const void *data_end, const struct mr_parsed *p,
+	const struct mr_nexthop *nh, const struct tier_pass *w)
+{
+	__u32 end = p->l3_off + p->l3_len;
+	if (!(w->t.flags & MR_FLOW_NO_TTL) && p->ttl <= 1)
+		return 0;
+	if (nh->kind == MR_NH_KERNEL)
+		return !(w->t.flags & TIER_NAT);
+	if ((__u8)(nh->kind - 1) >= MR_NH_ROUTED)
+		return 0;
+	if (nh->kind == MR_NH_ROUTED && w->len > (end > 60 ? end : 60))
+		return 0;
+	if (nh->kind == MR_NH_ROUTED && p->flags & MR_PKT_IP4 && !tier_header_sum_right(data, data_end, p))
+		return 0;
+	__u32 outer =
+		nh->kind == MR_NH_ROUTED || nh->encap ? mr_rewrite_outer_bytes(nh) + p->l3_len : w->len - p->l3_off;
+	return !nh->mtu || outer <= nh->mtu;
+}
+
+/* ---- counted ---------------------------------------------------------------------------------------------------- */
+
+/* The part of a decision that happens to each packet.  0: over the rate of a limit.  A function of its own for the verifier's sake. */
+__noinline int steer_effects(__u32 idx, __u32 half, __u32 len)
+{
+	if (!steer_tier.on)
+		return 0;
+	const struct mr_effect *e = bpf_map_lookup_elem(&tier_effects, &idx);
+	if (!e)
+		return 1;
+	for (int i = 0; i < MR_EFFECT_COUNTERS; i++) {
+		__u32 key = e->counter[i];
+		if (!key)
+			break;
+		struct mr_tier_count *c = bpf_map_lookup_elem(&tier_counters, &key);
+		if (c) {
+			c->packets++;
+			c->bytes += len;
+		}
+	}
+	if (!e->meter[0])
+		return 1;
+	__u64 now_ns = bpf_ktime_get_ns();
+	for (int i = 0; i < MR_EFFECT_METERS; i++) {
+		__u32 key = (half & 1) * MR_METERS + e->meter[i];
+		if (!e->meter[i])
+			break;
+		struct mr_meter *m = bpf_map_lookup_elem(&tier_meters, &key);
+		if (m && !mr_meter_pass(m, len, now_ns))
+			return 0;
+	}
+	return 1;
+}
+
+/* Counts a packet that stays in the kernel.  0: it is over the rate of a limit, and dropped. */
+static __always_inline int tier_count(struct tier_pass *w, int action, __u32 egress)
+{
+	__u32 key = w->t.ingress;
+	struct mr_tier_pair *pair = bpf_map_lookup_elem(&tier_pairs, &key);
+	__sync_fetch_and_add(&w->live->bytes, w->len);
+	__sync_fetch_and_add(&w->live->packets, 1);
+	*(volatile __u32 *)&w->live->last_seen_ms = w->now_ms;
+	if (!pair)
+		return 1;
+	pair->received_packets++;
+	pair->received_bytes += w->len;
+	if (w->t.effects && !steer_effects(w->half * MR_EFFECTS + w->t.effects, w->half, w->len)) {
+		pair->metered_packets++;
+		return 0;
+	}
+	if (action == XDP_PASS) {
+		pair->kernel_packets++;
+		pair->kernel_bytes += w->len;
+		return 1;
+	}
+	pair->forwarded_packets++;
+	pair->forwarded_bytes += w->len;
+	struct mr_tier_egress *e = bpf_map_lookup_elem(&tier_egress, &egress);
+	if (e) {
+		e->sent_packets++;
+		e->sent_bytes += w->len;
+		e->last_ingress = w->t.ingress;
+	}
+	return 1;
+}
+
+/* ---- carried out ------------------------------------------------------------------------------------------------ */
+
+static __always_inline int tier_apply(void *frame, void *data_end, const struct mr_parsed *p, const struct tier_pass *w)
+{
+	if (!(w->t.flags & TIER_NAT) && w->t.flags & MR_FLOW_NO_TTL)
+		return MR_REWRITE_OK;
+	if (p->flags & MR_PKT_IP4)
+		return mr_rewrite_apply4(frame, data_end, p, &w->r4, w->t.flags);
+	return mr_rewrite_apply6(frame, data_end, p, &w->r6, w->t.flags);
+}
+
+/*
+ * Whatever may fail fails before the first byte is written: room in front is made first and given back, and taking some of it away (tags)
+ * cannot fail, for there is an IP header behind it.
+ */
+static __always_inline int tier_send(
+	struct xdp_md *ctx, const struct mr_parsed *p, const struct mr_nexthop *nh, struct tier_pass *w)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	__u32 egress = nh->kind == MR_NH_BACK ? steer_tier.interface_id : nh->egress;
+	struct mr_rewrite_front f;
+	if (mr_rewrite_begin(data, data_end, p, nh, &f))
+		return TIER_UP;
+	if (bpf_redirect_map(&tier_devmap, egress, 0) != XDP_REDIRECT)
+		return TIER_UP;
+	int action = egress == steer_tier.interface_id ? XDP_TX : XDP_REDIRECT, grow = f.grow_bytes;
+	if (grow > 0) {
+		if (bpf_xdp_adjust_head(ctx, -grow))
+			return TIER_UP;
+		data_end = (void *)(long)ctx->data_end;
+		data = (void *)(long)ctx->data + (grow & 63);
+	}
+	if (tier_apply(data, data_end, p, w)) {
+		if (grow > 0)
+			bpf_xdp_adjust_head(ctx, grow);
+		return TIER_UP;
+	}
+	if (!tier_count(w, action, egress))
+		return XDP_DROP;
+	if (grow < 0 && bpf_xdp_adjust_head(ctx, -grow))
+		return XDP_ABORTED;
+	data = (void *)(long)ctx->data;
+	data_end = (void *)(long)ctx->data_end;
+	return mr_rewrite_finish(data, data_end, p, nh, &f, w->hash) ? XDP_ABORTED : action;
+}
+
+/* The next hop is in use: control asks the kernel to confirm its neighbour. */
+static __always_inline void tier_touch(struct tier_pass *w)
+{
+	__u32 slot = w->t.nexthop;
+	MR_OPAQUE(slot);
+	__u32 *used_ms = &w->shared->nexthop_used_ms[slot & (MR_MAX_NEXTHOPS - 1)];
+	if (w->now_ms - *(volatile __u32 *)used_ms >= MR_TIER_TOUCH_MS)
+		*(volatile __u32 *)used_ms = w->now_ms;
+}
+
+static __always_inline int tier_carry_out(struct xdp_md *ctx, const struct mr_parsed *p, struct tier_pass *w)
+{
+	const void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const struct mr_tier_interface *in = &w->shared->half[w->half].interface[steer_tier.interface_id];
+	struct tier_nexthop copy;
+	const struct mr_nexthop *nh = (const struct mr_nexthop *)&copy;
+	if (!tier_alive(w))
+		return TIER_UP;
+	if (w->t.flags & MR_FLOW_ROUTED && !tier_routable(data, data_end, p, in, w))
+		return TIER_UP;
+	if (w->t.effects && !tier_effects_fit(w))
+		return TIER_UP;
+	if (!tier_nexthop(w->t.nexthop, &copy) || !tier_fits(data, data_end, p, nh, w))
+		return TIER_UP;
+	if (nh->kind == MR_NH_KERNEL)
+		return tier_count(w, XDP_PASS, 0) ? XDP_PASS : XDP_DROP;
+	if (nh->kind == MR_NH_ROUTED)
+		tier_touch(w);
+	return tier_send(ctx, p, nh, w);
+}
+
+#define TIER_FIN 0x01
+#define TIER_SYN 0x02
+#define TIER_RST 0x04
+
+/* This direction ends: nothing behind this packet is to overtake it on its way through user space. */
+static __always_inline void tier_close(struct mr_flow_state *live)
+{
+	const __u32 flag = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? MR_FLOW_CLOSING : MR_FLOW_CLOSING << 16;
+	__sync_fetch_and_or((__u32 *)&live->flags, flag);
+}
+
+_Static_assert(__builtin_offsetof(struct mr_flow_state, flags) % 4 == 0, "flags and next hop are one word");
+
+/*
+ * An XDP action for a packet that was carried out, or TIER_UP or TIER_AGAIN: nothing happened to it.  pipeline < 0: not known yet.  Packet
+ * pointers from before are no longer good.  A function of its own: the verifier looks at it once.
+ */
+__noinline int steer_carry_out(struct xdp_md *ctx, const struct mr_parsed *p, int pipeline)
+{
+	__u32 key = 0;
+	struct tier_pass w = {
+		0
+	}; /* all of it: clang keeps what it holds undefined in registers the verifier finds unset */
+	if (!steer_tier.on || !p)
+		return TIER_UP;
+	if (!mr_parse_has_key(p) || p->flags & (MR_PKT_FRAG | MR_PKT_OPTIONS) ||
+		!(p->flags & (MR_PKT_IP4 | MR_PKT_IP6)))
+		return TIER_UP;
+	w.shared = bpf_map_lookup_elem(&tier, &key);
+	if (!w.shared)
+		return TIER_UP;
+	__u32 word = mr_flow_load32(&w.shared->word);
+	if (!word)
+		return TIER_UP;
+	w.half = MR_TIER_HALF(word);
+	const struct mr_tier_interface *in = &w.shared->half[w.half].interface[steer_tier.interface_id];
+	if (pipeline < 0 && !(in->flags & MR_TIER_KEY_ONLY))
+		return TIER_AGAIN;
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	w.len = mr_parse_frame_len(data, data_end);
+	if (!tier_find(data, data_end, p, mr_parse_zone(p, in->zone, in->vlan_mask), &w) ||
+		!tier_allows(&w, word, pipeline))
+		return TIER_UP;
+	if (p->tcp_flags & (TIER_FIN | TIER_SYN | TIER_RST)) {
+		if (p->tcp_flags & (TIER_FIN | TIER_RST))
+			tier_close(w.live);
+		return TIER_UP;
+	}
+	return tier_carry_out(ctx, p, &w);
+}
+
 #endif
