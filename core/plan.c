@@ -409,6 +409,7 @@ static int steer_interface(struct mr_plan *plan, const struct mr_plan_env *env, 
 	if (!err)
 		err = mr_steer_compile(all->entry, all->cnt, &pi->steer, e);
 	if (!err) {
+		mr_steer_table_number(pi->steer, plan->generation);
 		pi->key_only = mr_steer_key_only(pi->steer);
 		pi->fragments_follow = mr_steer_needs_first(pi->steer);
 		for (unsigned i = 0; i < pi->pipeline_cnt; i++) {

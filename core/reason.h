@@ -47,6 +47,7 @@
 	X(FRAG_LIMIT, "fragment-limit", "too many fragments or datagrams in pieces at once")       \
 	X(NO_FRAMES, "no-frames", "no frame was free for the fragments it had to be cut into")     \
 	X(IP_CHECKSUM, "ip-checksum", "to be routed, but the IPv4 header checksum is wrong")       \
+	X(REDIRECT, "redirect-lost", "the egress did not take it from the kernel tier")            \
 	X(STOPPING, "stopping", "held when its interface or the program went away")
 
 enum mr_reason {

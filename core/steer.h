@@ -42,6 +42,8 @@ struct mr_steer;       /* the loaded program of one interface */
  * (entries not in the order of their pipelines), -ENOMEM.  Keeps nothing of `entry`. */
 int mr_steer_compile(const struct mr_steer_entry *entry, unsigned cnt, struct mr_steer_table **out, struct mr_error *e);
 void mr_steer_table_free(struct mr_steer_table *t);
+/* Whose pipelines its numbers mean: the generation of its plan, for the kernel tier; 0 (as compiled) = nobody's.  Before it is applied. */
+void mr_steer_table_number(struct mr_steer_table *t, uint16_t generation);
 
 /* The pipeline of a parsed frame, or -1.  Equal to what the kernel side does (of fragments: see above), proven by test.  Threads: any. */
 int mr_steer_classify(const struct mr_steer_table *t, const struct mr_parsed *p, const void *frame);
@@ -53,6 +55,7 @@ bool mr_steer_needs_first(const struct mr_steer_table *t);
 bool mr_steer_key_only(const struct mr_steer_table *t);
 
 struct bpf_object;
+struct mr_tier_maps;
 
 struct mr_steer_options {
 	const char *instance; /* NULL = nobody's */
@@ -60,6 +63,7 @@ struct mr_steer_options {
 	unsigned interface_id;
 	bool generic;         /* attached in generic mode: handed-back frames carry the shim */
 	uint64_t shim_cookie; /* random, never guessable from outside: only frames with it are stripped and passed */
+	struct mr_tier_maps *tier; /* it meets the kernel tier (core/tier.h), which outlives it; NULL = it does not */
 	/* NULL, or what loads the opened object instead (the dispatcher of libxdp, attaching it at once); 0 or -errno with the
 	 * sentence */
 	int (*load)(void *ctx, struct bpf_object *object, struct mr_error *e);

@@ -416,3 +416,8 @@ void mr_steer_table_free(struct mr_steer_table *t)
 	free(t->image);
 	free(t);
 }
+
+void mr_steer_table_number(struct mr_steer_table *t, uint16_t generation)
+{
+	t->image->head.generation = generation;
+}

@@ -135,7 +135,7 @@ __noinline int steer_resolve(struct mr_steer_image *m, struct mr_steer_bits *b)
 	return mr_steer_resolve(m, b);
 }
 
-/* The pipeline of a packet by table 0 or 1, or -1. */
+/* The pipeline of a packet by table 0 or 1, as TIER_PIPELINE(), or -1. */
 __noinline int steer_classify(struct xdp_md *ctx, const struct mr_parsed *p, __u32 table)
 {
 	const void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
@@ -146,7 +146,8 @@ __noinline int steer_classify(struct xdp_md *ctx, const struct mr_parsed *p, __u
 	mr_steer_fields(m, p, &b);
 	end_bits(m, table, MR_STEER_DST, p, data, data_end, &b);
 	end_bits(m, table, MR_STEER_SRC, p, data, data_end, &b);
-	return steer_resolve(m, &b);
+	int number = steer_resolve(m, &b);
+	return number < 0 ? -1 : TIER_PIPELINE(m->head.generation & 0xffff, number & 0xff);
 }
 
 static __always_inline int steer_matched(struct xdp_md *ctx)

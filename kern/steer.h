@@ -39,6 +39,8 @@ enum mr_steer_field {
 struct mr_steer_head {
 	__u32 entry_cnt;
 	__u32 fields; /* bit enum mr_steer_field: some entry has a condition on it; the others are not looked at */
+	__u32 generation; /* of the plan whose pipelines it numbers: the kernel tier compares them with those of a record only then */
+	__u32 reserved;
 	struct mr_steer_bits all;                        /* entries there are */
 	struct mr_steer_bits absent[MR_STEER_FIELD_CNT]; /* entries a packet without that field may satisfy */
 	struct mr_steer_bits

@@ -142,6 +142,9 @@ static __always_inline int tier_find(
 
 /* ---- may it? ---------------------------------------------------------------------------------------------------- */
 
+/* A pipeline by the number it has in the steering of one generation; never less than 0.  That of another generation numbers others. */
+#define TIER_PIPELINE(generation, number) ((int)((__u32)(generation) << 8 | (number)))
+
 /* The record is there to be carried out on packets of this interface (and pipeline, where the key does not settle that). */
 static __always_inline int tier_allows(const struct tier_pass *w, __u32 word, int pipeline)
 {
@@ -150,7 +153,7 @@ static __always_inline int tier_allows(const struct tier_pass *w, __u32 word, in
 
 	return (w->t.flags & mask) == (MR_FLOW_DECIDED | MR_FLOW_OFFLOAD) &&
 		w->t.generation == MR_TIER_GENERATION(word) && in->interface_id == steer_tier.interface_id &&
-		(pipeline < 0 || in->steer_pipeline == pipeline);
+		(pipeline < 0 || TIER_PIPELINE(MR_TIER_GENERATION(word), in->steer_pipeline) == pipeline);
 }
 
 /* The owner lives.  Its clock is the finer one, so it may be a little ahead. */
@@ -415,8 +418,8 @@ static __always_inline void tier_close(struct mr_flow_state *live)
 _Static_assert(__builtin_offsetof(struct mr_flow_state, flags) % 4 == 0, "flags and next hop are one word");
 
 /*
- * An XDP action for a packet that was carried out, or TIER_UP or TIER_AGAIN: nothing happened to it.  pipeline < 0: not known yet.  Packet
- * pointers from before are no longer good.  A function of its own: the verifier looks at it once.
+ * An XDP action for a packet that was carried out, or TIER_UP or TIER_AGAIN: nothing happened to it.  pipeline: TIER_PIPELINE(), < 0: not
+ * known yet.  Packet pointers from before are no longer good.  A function of its own: the verifier looks at it once.
  */
 __noinline int steer_carry_out(struct xdp_md *ctx, const struct mr_parsed *p, int pipeline)
 {
@@ -437,6 +440,8 @@ __noinline int steer_carry_out(struct xdp_md *ctx, const struct mr_parsed *p, in
 		return TIER_UP;
 	w.half = MR_TIER_HALF(word);
 	const struct mr_tier_interface *in = &w.shared->half[w.half].interface[steer_tier.interface_id];
+	if (!in->zone) /* nothing that comes in here is offloaded */
+		return TIER_UP;
 	if (pipeline < 0 && !(in->flags & MR_TIER_KEY_ONLY))
 		return TIER_AGAIN;
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;

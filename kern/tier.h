@@ -41,7 +41,7 @@ struct mr_tier_ingress {
 #define MR_TIER_KEY_ONLY (1u << 0) /* interface and key determine the pipeline: no need to look at anything else */
 
 struct mr_tier_interface {
-	__u16 zone; /* mr_parse_zone() */
+	__u16 zone; /* mr_parse_zone(); 0 = no packet of it is carried out */
 	__u16 vlan_mask;
 	__u8 mac[6]; /* routed frames are for it; zeros: any */
 	__u16 flags; /* MR_TIER_* */
