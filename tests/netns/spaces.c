@@ -50,11 +50,18 @@ static void skip(const char *why)
 	exit(77);
 }
 
-void spaces_begin(const char *test)
+void spaces_enter(const char *space)
 {
 	char path[128];
-	int fd;
+	snprintf(path, sizeof(path), "/run/netns/%s-%s", prefix, space);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
+		skip("a network namespace cannot be entered here");
+	close(fd);
+}
 
+void spaces_begin(const char *test)
+{
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (geteuid())
 		skip("network namespaces need root");
@@ -68,11 +75,7 @@ void spaces_begin(const char *test)
 	for (const char *s = "arb"; *s; s++)
 		if (!shell("ip netns add %s-%c 2>/dev/null", prefix, *s))
 			skip("network namespaces are not permitted here");
-	snprintf(path, sizeof(path), "/run/netns/%s-r", prefix);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || setns(fd, CLONE_NEWNET))
-		skip("a network namespace cannot be entered here");
-	close(fd);
+	spaces_enter("r");
 	for (const char *s = "arb"; *s; s++) {
 		char name[2] = { *s, 0 };
 		(void)spaces_run(name,

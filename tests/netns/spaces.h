@@ -17,6 +17,8 @@ void spaces_begin(const char *test);
 void spaces_wire(unsigned queue_cnt);
 /* Runs a shell command in a namespace ("a", "r", "b"), output dropped; true when it succeeded. */
 bool spaces_run(const char *space, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The caller goes into a namespace; it begins in r. */
+void spaces_enter(const char *space);
 /* Sends cnt echo requests from a; true when all were answered.  `address`: of either family. */
 bool spaces_ping(const char *address, unsigned cnt);
 /* Waits up to two seconds for something to become true. */
