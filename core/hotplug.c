@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/hotplug.h"
 
+#include "core/egress.h"
 #include "core/mirror.h"
 
 #include <errno.h>
@@ -82,7 +83,8 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 		.ctx = rt,
 		.instance = rt->opt.instance,
 		.shim_cookie = rt->shim_cookie,
-		.leave = rt->leave };
+		.leave = rt->leave,
+		.tier = rt->sh.tier };
 	int err = mr_interface_open(&ri->config, id, &env, &ri->open, e);
 	if (err)
 		return err;
@@ -116,6 +118,7 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 	ri->opened_cnt++;
 	ri->link_down = !info->up;
 	ri->absent_why[0] = '\0';
+	mr_egress_opened(rt, id);
 	return 0;
 }
 
@@ -200,6 +203,7 @@ void mr_hotplug_close(struct mr_runtime *rt, unsigned id)
 {
 	struct mr_runtime_interface *ri = &rt->interface[id];
 	struct mr_queue_counters last = { 0 };
+	mr_egress_withdraw(rt, id);
 	if (ri->open && !ri->is_file)
 		mr_mirror_device(rt, id, 0);
 	add_steer_counters(ri);
@@ -250,6 +254,7 @@ void mr_hotplug_describe(struct mr_runtime *rt, struct mr_plan_env *env)
 	env->routes = rt->sh.routes;
 	env->worker_cnt = rt->sh.worker_cnt;
 	env->previous = mr_runtime_plan(rt);
+	env->tier_half = -1;
 }
 
 static int refresh_plan(struct mr_runtime *rt, struct mr_error *e)
@@ -276,6 +281,7 @@ static void take_out(struct mr_runtime *rt, unsigned id)
 	struct mr_error e = { "" };
 	struct mr_interface *open = ri->open;
 	struct mr_handback *handback = ri->handback;
+	mr_egress_withdraw(rt, id);
 	ri->open = NULL;
 	ri->handback = NULL;
 	ri->link_down = true;
@@ -381,6 +387,7 @@ void mr_hotplug_poll(struct mr_runtime *rt)
 			continue;
 		}
 		mr_interface_poll(ri->open);
+		mr_egress_follow(rt, id);
 		bool down = !mr_interface_info(ri->open)->up;
 		if (mr_interface_gone(ri->open)) {
 			take_out(rt, id);

@@ -104,6 +104,7 @@ static int mode_try(struct mr_interface *i, const struct mr_config_interface *c,
 		.interface_id = i->id,
 		.generic = mode == MR_MODE_GENERIC,
 		.shim_cookie = env->shim_cookie,
+		.tier = c->attach == MR_ATTACH_SHARED || mode == MR_MODE_GENERIC ? NULL : env->tier,
 		.load = c->attach == MR_ATTACH_SHARED ? load_shared : NULL,
 		.load_ctx = &(struct shared_load){ &i->attach, mode == MR_MODE_GENERIC },
 	};

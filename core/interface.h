@@ -60,6 +60,8 @@ struct mr_interface_env {
 	const char *instance;
 	uint64_t shim_cookie;   /* of hand-back in generic mode (core/handback.h) */
 	struct mr_leave *leave; /* where `on_exit: drop` keeps programs (core/leave.h); NULL = cannot be had */
+	struct mr_tier_maps
+		*tier; /* the kernel tier (core/tier.h), for what is attached in native mode by a link; NULL = none */
 };
 
 struct mr_steer_table;

@@ -3,6 +3,7 @@
 
 #include "core/route.h"
 #include "core/route_flows.h"
+#include "core/tier.h"
 
 #include <errno.h>
 #include <string.h>
@@ -46,15 +47,22 @@ static bool sweep_some(struct mr_runtime *rt)
 int mr_mirror_create(struct mr_runtime *rt, struct mr_error *e)
 {
 	struct mr_shared *sh = &rt->sh;
-	struct mr_neighbours_options neighbours = {
-		.nexthops = sh->nexthops, .epoch = sh->epoch, .changed = changed, .referred = referred, .ctx = rt
-	};
+	struct mr_tier *tier = sh->tier ? mr_tier_shared(sh->tier) : NULL;
+	struct mr_neighbours_options neighbours = { .nexthops = sh->nexthops,
+		.epoch = sh->epoch,
+		.changed = changed,
+		.referred = referred,
+		.ctx = rt,
+		.used_ms = tier ? tier->nexthop_used_ms : NULL };
 	int err = mr_neighbours_create(&neighbours, false, &sh->neighbours, e);
 	if (err)
 		return err;
-	struct mr_routes_options routes = {
-		.neighbours = sh->neighbours, .epoch = sh->epoch, .sweep = sweep, .ctx = rt
-	};
+	struct mr_routes_options routes = { .neighbours = sh->neighbours,
+		.epoch = sh->epoch,
+		.sweep = sweep,
+		.ctx = rt,
+		.version = tier ? tier->version : NULL,
+		.vlan = tier ? tier->vlan : NULL };
 	return mr_routes_create(&routes, &sh->routes, e);
 }
 

@@ -461,6 +461,7 @@ int mr_plan_create(
 	plan->generation = (env->serial - 1) % 65535 + 1;
 	plan->worker_cnt = env->worker_cnt;
 	plan->nexthops = env->nexthops;
+	plan->tier_half = env->tier_half;
 	plan->effects = mr_effects_create(env->effects, env->meters);
 	if (!plan->effects)
 		goto no_memory;

@@ -66,6 +66,8 @@ struct mr_plan_interface {
 struct mr_plan_ingress {
 	uint8_t interface_id; /* 0 = not of this plan */
 	uint8_t pipeline;     /* index into plan.pipelines; 0xff = none */
+	uint8_t offload;      /* enum mr_offload_kind: what the kernel tier may take; 0 = nothing */
+	uint8_t offload_why;  /* enum mr_offload_why, when nothing */
 };
 
 struct mr_plan {
@@ -80,11 +82,13 @@ struct mr_plan {
 	uint8_t stage_cnt;
 	struct mr_plan_stage stage[MR_PLAN_STAGES];
 	struct mr_effects *effects;
+	int tier_half;                /* where they lie (core/tier.h); -1 = in memory of their own */
 	struct mr_nexthops *nexthops; /* borrowed from the runtime */
 	bool wants_routes;            /* a pipeline ends in `route`, or a stage has a tunnel */
 	/* A plan a worker was too late for (core/runtime.h): the next of those, and whether another owns its contents. */
 	struct mr_plan *abandoned_next;
 	bool abandoned_shell;
+	uint64_t abandoned_stamp; /* when it has passed, nobody is in it any more */
 };
 
 /* What control knows of the interfaces while it makes a plan. */
@@ -105,6 +109,7 @@ struct mr_plan_env {
 	struct mr_routes *routes;
 	struct mr_effect *effects; /* memory of the plan's effects and meters (core/effects.h); NULL: its own */
 	struct mr_meter *meters;
+	int tier_half; /* of the kernel tier's, which these are in; -1 = none */
 	unsigned worker_cnt;
 	uint64_t serial;
 	struct mr_plan *previous; /* whose stages are adopted and session bytes kept; NULL at start */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/reload.h"
 
+#include "core/egress.h"
 #include "core/hotplug.h"
 #include "core/mirror.h"
+#include "core/offload.h"
 #include "core/stage.h"
 
 #include <errno.h>
@@ -176,6 +178,24 @@ static const struct mr_config_interface *interface_named(const struct mr_config 
 	return NULL;
 }
 
+/* Memory the kernel shares is made at the start or not at all.  Who says nothing about it goes on without. */
+static int check_offload(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
+{
+	char where[80] = "flows.offload";
+	bool said = c->flows.has_offload;
+	if (rt->tier_wanted || !mr_offload_wanted(c))
+		return 0;
+	for (uint32_t p = 0; p < c->pipeline_cnt && !said; p++)
+		if (c->pipelines[p].has_offload && c->pipelines[p].offload != MR_OFFLOAD_NEVER) {
+			snprintf(where, sizeof(where), "pipelines.%s.offload", c->pipelines[p].name);
+			said = true;
+		}
+	return !said ? 0
+		     : mr_config_error(c, e, mr_config_locate(c, where), where,
+			       "nothing was to be left to the kernel when the program started; beginning with it needs "
+			       "a restart");
+}
+
 int mr_reload_check(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
 {
 	const struct mr_config *old = mr_runtime_plan(rt)->config;
@@ -190,6 +210,9 @@ int mr_reload_check(struct mr_runtime *rt, const struct mr_config *c, struct mr_
 	if (c->flows.capacity != old->flows.capacity)
 		return mr_config_error(
 			c, e, nowhere, "flows.capacity", "changing the size of the flow table needs a restart");
+	int err = check_offload(rt, c, e);
+	if (err)
+		return err;
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
 		const struct mr_runtime_interface *ri = &rt->interface[id];
 		const struct mr_config_interface *ci = ri->name ? interface_named(c, ri->name) : NULL;
@@ -294,7 +317,7 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 {
 	struct opened o = { { false } };
 	struct mr_plan *old = mr_runtime_plan(rt), *plan = NULL;
-	struct mr_plan_env env;
+	struct mr_plan_env env = { .tier_half = -1 };
 	struct mr_error ignored;
 
 	int err = mr_reload_check(rt, c, e);
@@ -303,6 +326,7 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 	if (err)
 		goto undo;
 	mr_hotplug_describe(rt, &env);
+	mr_egress_describe(rt, &env);
 	env.serial = rt->serial + 1;
 	err = mr_plan_create(c, &env, &plan, e);
 	if (err)
@@ -337,10 +361,12 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 	keep_exit(rt, plan);
 	follow_promiscuous(rt, plan->config);
 	close_left_over(rt, plan);
+	mr_egress_give(rt, old->tier_half);
 	mr_plan_destroy(old);
 	return 0;
 undo:
 	mr_plan_destroy(plan);
+	mr_egress_give(rt, env.tier_half);
 	close_new(rt, &o);
 	mr_config_free(c);
 	return err;

@@ -52,8 +52,8 @@ struct mr_routes_options {
 	void *ctx;
 	int receive_bytes; /* buffer of the netlink socket, 0 = 32 MiB; tests make it small */
 	/* Zeros that others read and that outlive the mirror (kern/tier.h); NULL = its own. */
-	uint8_t (*version)[MR_ROUTE_BUCKETS];  /* [2], as mr_routes_versions() */
-	uint64_t (*vlan)[MR_ROUTE_VLAN_WORDS]; /* [MR_MAX_INTERFACES + 1], the ids of mr_routes_takes_tag() */
+	uint8_t (*version)[MR_ROUTE_BUCKETS]; /* [2], as mr_routes_versions() */
+	__u64 (*vlan)[MR_ROUTE_VLAN_WORDS];   /* [MR_MAX_INTERFACES + 1], the ids of mr_routes_takes_tag() */
 };
 
 /* An empty mirror: every destination is "no route" until it was fed or opened.  -ENOMEM.  Threads: control. */

@@ -199,10 +199,9 @@ struct mr_routes {
 	_Atomic bool foreign[MR_MAX_INTERFACES + 1]; /* packets from it belong to a VRF, bridge or bond */
 	_Atomic(struct mr_route_sources *) sources;
 	_Atomic bool device[MR_MAX_INTERFACES + 1]; /* the interface is one of the kernel's (and no capture) */
-	uint64_t (
-		*vlan)[MR_ROUTE_VLAN_WORDS]; /* atomic: ids of VLAN devices over it that are up; opt.vlan or own_vlan */
+	__u64 (*vlan)[MR_ROUTE_VLAN_WORDS]; /* atomic; of VLAN devices over it that are up; opt.vlan or own_vlan */
 	uint8_t own_version[2][MR_ROUTE_BUCKETS];
-	uint64_t own_vlan[MR_MAX_INTERFACES + 1][MR_ROUTE_VLAN_WORDS];
+	__u64 own_vlan[MR_MAX_INTERFACES + 1][MR_ROUTE_VLAN_WORDS];
 
 	/* control's */
 	struct mr_route_prefixes prefixes[2];

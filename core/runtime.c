@@ -2,6 +2,7 @@
 #include "core/runtime.h"
 
 #include "core/control.h"
+#include "core/egress.h"
 #include "core/handoff.h"
 #include "core/hotplug.h"
 #include "core/leave.h"
@@ -10,6 +11,7 @@
 #include "core/reload.h"
 #include "core/show.h"
 #include "core/stage.h"
+#include "core/tier.h"
 
 #include <errno.h>
 #include <numa.h>
@@ -77,6 +79,7 @@ uint64_t mr_runtime_frames_default(const struct mr_config *c, const unsigned *qu
 int mr_runtime_publish(struct mr_runtime *rt, struct mr_plan *plan, struct mr_error *e)
 {
 	struct mr_plan *old = atomic_exchange(&rt->sh.plan, plan);
+	mr_egress_publish(rt, plan);
 	if (!old)
 		return 0;
 	for (unsigned w = 0; w < rt->sh.worker_cnt; w++)
@@ -86,12 +89,14 @@ int mr_runtime_publish(struct mr_runtime *rt, struct mr_plan *plan, struct mr_er
 	if (!err)
 		return 0;
 	atomic_store(&rt->sh.plan, old);
+	mr_egress_publish(rt, old);
 	return mr_error_set(e, err, "a worker did not take up the new plan within %u ms", PUBLISH_TIMEOUT_MS);
 }
 
 void mr_runtime_abandon(struct mr_runtime *rt, struct mr_plan *plan, bool shell)
 {
 	plan->abandoned_shell = shell;
+	plan->abandoned_stamp = mr_epoch_retire(rt->sh.epoch);
 	plan->abandoned_next = rt->abandoned;
 	rt->abandoned = plan;
 }
@@ -121,6 +126,42 @@ static void session_expired(void *ctx, uint32_t idx, struct mr_session *session)
 		if (s->type->expire)
 			s->type->expire(s->self, session->priv + s->session_offset);
 	}
+}
+
+/* The flow table and what else workers share. */
+static int make_tables(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
+{
+	struct mr_shared *sh = &rt->sh;
+	struct mr_flows_options flows = {
+		.capacity4 = c->flows.capacity * 2, .capacity6 = c->flows.capacity * 2, .want_huge = c->memory.huge != 2
+	};
+	if (getrandom(&flows.seed, sizeof(flows.seed), 0) != sizeof(flows.seed) ||
+		getrandom(&rt->shim_cookie, sizeof(rt->shim_cookie), 0) != sizeof(rt->shim_cookie))
+		return mr_error_set(e, -EIO, "the kernel gives no random numbers");
+	mr_egress_create(rt, c, &flows);
+	int err = mr_flows_create(&flows, &sh->flows, e);
+	if (err)
+		return err;
+	sh->epoch = mr_epoch_create();
+	sh->stats = mr_stats_create(sh->worker_cnt);
+	sh->nexthops = mr_nexthops_create(sh->tier ? mr_tier_nexthops(sh->tier) : NULL);
+	sh->handoff = mr_handoff_create(sh->worker_cnt);
+	if (!sh->epoch || !sh->stats || !sh->nexthops || !sh->handoff)
+		return mr_error_set(e, -ENOMEM, "out of memory");
+	struct mr_sessions_options sessions = {
+		.capacity = c->flows.capacity,
+		.half_open_max = c->flows.half_open_max ? c->flows.half_open_max : c->flows.capacity / 2,
+		.worker_cnt = sh->worker_cnt,
+		.timeouts = c->flows.timeouts,
+		.flows = sh->flows,
+		.epoch = sh->epoch,
+		.want_huge = c->memory.huge != 2,
+	};
+	err = mr_sessions_create(&sessions, &sh->sessions, e);
+	if (err)
+		return err;
+	mr_sessions_on_expire(sh->sessions, session_expired, rt);
+	return mr_mirror_create(rt, e);
 }
 
 /* Memory, tables and what workers share; sized by what the interfaces will need. */
@@ -165,35 +206,7 @@ static int make_shared(struct mr_runtime *rt, const struct mr_config *c, struct 
 		mr_runtime_log(rt,
 			"packet memory is ordinary pages: no huge pages are reserved "
 			"(/proc/sys/vm/nr_hugepages)");
-	struct mr_flows_options flows = {
-		.capacity4 = c->flows.capacity * 2, .capacity6 = c->flows.capacity * 2, .want_huge = c->memory.huge != 2
-	};
-	if (getrandom(&flows.seed, sizeof(flows.seed), 0) != sizeof(flows.seed) ||
-		getrandom(&rt->shim_cookie, sizeof(rt->shim_cookie), 0) != sizeof(rt->shim_cookie))
-		return mr_error_set(e, -EIO, "the kernel gives no random numbers");
-	err = mr_flows_create(&flows, &sh->flows, e);
-	if (err)
-		return err;
-	sh->epoch = mr_epoch_create();
-	sh->stats = mr_stats_create(sh->worker_cnt);
-	sh->nexthops = mr_nexthops_create(NULL);
-	sh->handoff = mr_handoff_create(sh->worker_cnt);
-	if (!sh->epoch || !sh->stats || !sh->nexthops || !sh->handoff)
-		return mr_error_set(e, -ENOMEM, "out of memory");
-	struct mr_sessions_options sessions = {
-		.capacity = c->flows.capacity,
-		.half_open_max = c->flows.half_open_max ? c->flows.half_open_max : c->flows.capacity / 2,
-		.worker_cnt = sh->worker_cnt,
-		.timeouts = c->flows.timeouts,
-		.flows = sh->flows,
-		.epoch = sh->epoch,
-		.want_huge = c->memory.huge != 2,
-	};
-	err = mr_sessions_create(&sessions, &sh->sessions, e);
-	if (err)
-		return err;
-	mr_sessions_on_expire(sh->sessions, session_expired, rt);
-	return mr_mirror_create(rt, e);
+	return make_tables(rt, c, e);
 }
 
 static int open_interfaces(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
@@ -330,6 +343,7 @@ int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **
 	if (err)
 		goto failed;
 	mr_hotplug_describe(rt, &env);
+	mr_egress_describe(rt, &env);
 	env.serial = rt->serial = 1;
 	err = mr_plan_create(c, &env, &plan, e);
 	if (err)
@@ -373,6 +387,7 @@ static void on_timer(struct mr_runtime *rt)
 	uint64_t ticks;
 	while (read(rt->timer_fd, &ticks, sizeof(ticks)) == sizeof(ticks))
 		;
+	mr_egress_tick(rt);
 	mr_hotplug_poll(rt);
 	mr_mirror_tick(rt);
 	if (mr_hotplug_drained(rt)) {
@@ -406,6 +421,9 @@ int mr_runtime_run(struct mr_runtime *rt, struct mr_error *e)
 				mr_links_service(rt->links);
 				mr_hotplug_poll(rt);
 				break;
+			case MR_EGRESS_EVENT:
+				mr_egress_service(rt);
+				break;
 			case MR_MIRROR_EVENT_ROUTES:
 			case MR_MIRROR_EVENT_NEIGHBOURS:
 				routes = true;
@@ -422,6 +440,7 @@ int mr_runtime_run(struct mr_runtime *rt, struct mr_error *e)
 /* First nothing new comes up and what is in the rings is finished.  A start that failed leaves what it found. */
 static void leave_devices(struct mr_runtime *rt)
 {
+	mr_egress_stop(rt);
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
 		struct mr_runtime_interface *ri = &rt->interface[id];
 		if (!ri->open)
@@ -439,6 +458,8 @@ static void leave_devices(struct mr_runtime *rt)
 	}
 	if (rt->started_ns)
 		usleep(DRAIN_US);
+	if (rt->sh.tier && rt->sh.stats)
+		mr_tier_collect(rt->sh.tier, rt->sh.stats);
 }
 
 void mr_runtime_destroy(struct mr_runtime *rt)
@@ -469,6 +490,7 @@ void mr_runtime_destroy(struct mr_runtime *rt)
 	mr_stats_destroy(sh->stats);
 	mr_epoch_destroy(sh->epoch);
 	mr_flows_destroy(sh->flows);
+	mr_egress_destroy(rt);
 	mr_frames_destroy(sh->frames);
 	int fds[] = { rt->signal_fd, rt->timer_fd, rt->epoll_fd };
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)

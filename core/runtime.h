@@ -14,6 +14,7 @@
 #include <time.h>
 
 struct mr_control;
+struct mr_egresses;
 struct mr_leave;
 struct mr_links;
 
@@ -65,7 +66,9 @@ struct mr_runtime {
 	struct mr_plan *abandoned; /* plans given up; ended with the workers */
 	struct mr_control *control;
 	struct mr_links *links;
-	struct mr_leave *leave; /* what on_exit: drop keeps; NULL = only files */
+	struct mr_egresses *egress; /* what the kernel tier may send by; NULL = there is no tier */
+	bool tier_wanted;         /* when the program started */
+	struct mr_leave *leave;   /* what on_exit: drop keeps; NULL = only files */
 	int signal_fd, timer_fd, epoll_fd;
 	bool mirror_open;     /* the kernel's routes are read (core/mirror.h) */
 	bool mirror_more;     /* ... and some of what it said is still to be */

@@ -2,6 +2,7 @@
 #include "core/show.h"
 #include "core/diff.h"
 #include "core/reload.h"
+#include "core/tier.h"
 
 #include "core/show_part.h"
 #include <errno.h>
@@ -158,7 +159,7 @@ static json_t *answer_show(struct mr_runtime *rt, const json_t *request, struct 
 	if (mr_show_get_string(request, "what", &what, e))
 		return NULL;
 	if (what && !strcmp(what, "flows")) {
-		if (check_keys(request, "verb what addr port proto state pipeline interface zone vlan limit", e))
+		if (check_keys(request, "verb what addr port proto state pipeline interface zone vlan offloaded limit", e))
 			return NULL;
 		return envelope(rt, "show-flows", mr_show_flows(rt, request, e));
 	}
@@ -259,7 +260,7 @@ static json_t *answer(struct mr_runtime *rt, const char *verb, const json_t *req
 		return envelope(rt, "explain", mr_show_explain(rt, request, e));
 	}
 	if (!strcmp(verb, "flows-delete")) {
-		if (check_keys(request, "verb addr port proto state pipeline interface zone vlan all", e))
+		if (check_keys(request, "verb addr port proto state pipeline interface zone vlan offloaded all", e))
 			return NULL;
 		return envelope(rt, "flows-delete", mr_show_flows_delete(rt, request, e));
 	}
@@ -272,7 +273,10 @@ static json_t *answer(struct mr_runtime *rt, const char *verb, const json_t *req
 /* What the asker did wrong is told apart from what went wrong here: the command line ends with another exit code. */
 json_t *mr_show_answer(void *runtime, const char *verb, const json_t *request, struct mr_error *e)
 {
+	struct mr_runtime *rt = runtime;
 	bool failed = false;
+	if (rt->sh.tier)
+		mr_tier_collect(rt->sh.tier, rt->sh.stats);
 	json_t *a = answer(runtime, verb, request, &failed, e);
 	if (a || failed || !e->text[0])
 		return a;

@@ -8,7 +8,7 @@
  * old table, and the next one may be written there.
  */
 #include "core/steer_table.h"
-#include "kern/tier.h"
+#include "core/tier.h"
 
 #include "steer.skel.h"
 
@@ -38,6 +38,14 @@ static void mark_owner(struct steer_bpf *skel, const struct mr_steer_options *op
 	if (opt->device)
 		strncpy(owner->device, opt->device, sizeof(owner->device) - 1);
 	owner->process = opt->shim_cookie;
+}
+
+static int join(struct steer_bpf *skel, const struct mr_steer_options *opt, struct mr_error *e)
+{
+	if (!opt->tier)
+		return 0;
+	skel->rodata_tier->steer_tier = mr_tier_fixed(opt->tier, opt->interface_id);
+	return mr_tier_join(opt->tier, skel->obj, e);
 }
 
 static int map_variable(void *at, size_t bytes, const struct bpf_map *map)
@@ -86,7 +94,9 @@ int mr_steer_load(const struct mr_steer_options *opt, struct mr_steer **out, str
 	if (s->skel) {
 		s->skel->rodata->steer_shim_cookie = opt->generic ? opt->shim_cookie : 0;
 		mark_owner(s->skel, opt);
-		err = load(s->skel, opt, e);
+		err = join(s->skel, opt, e);
+		if (!err)
+			err = load(s->skel, opt, e);
 	} else {
 		err = mr_error_set(e, -errno, "the steering program cannot be opened: %s", strerror(errno));
 	}
