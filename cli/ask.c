@@ -87,6 +87,8 @@ int mr_ask_filters(const struct mr_cli *c, json_t *request, struct mr_error *e)
 			return err;
 		json_object_set_new(request, "port", json_integer((json_int_t)port));
 	}
+	if (mr_args_value(c, "offloaded"))
+		json_object_set_new(request, "offloaded", json_true());
 	v = mr_args_value(c, "vlan");
 	if (v) {
 		int err = mr_args_number("--vlan", v, 0, 4095, &vlan, e);

@@ -20,7 +20,7 @@
 
 #define MR_EXIT_FAILURE 1
 #define MR_EXIT_MISUSE  2
-#define MR_CLI_OPTIONS  10 /* of one verb */
+#define MR_CLI_OPTIONS  12 /* of one verb */
 #define MR_CLI_ARGS     64
 
 struct mr_cli_option {

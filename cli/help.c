@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "cli/cli.h"
 #include "core/config.h"
+#include "core/offload.h"
 #include "core/reason.h"
 #include "core/stage.h"
 
@@ -58,6 +59,7 @@ static int help_verb(const char *name)
 	}
 	mr_suggest_consider(name, "config", &best);
 	mr_suggest_consider(name, "drops", &best);
+	mr_suggest_consider(name, "offload", &best);
 	if (best)
 		mr_error_set(&e, -EINVAL, "there is no verb '%s'; did you mean '%s'?", name, best);
 	else
@@ -98,6 +100,22 @@ static int help_drops(void)
 	return 0;
 }
 
+static int help_offload(void)
+{
+	struct mr_table t;
+	printf("Flows whose decision is stored are carried out inside XDP when flows.offload or their pipeline's "
+	       "offload\n"
+	       "says so (docs/semantics.md, \"The kernel tier\").  `millrace show flows` says of each direction why "
+	       "not:\n\n");
+	mr_table_begin(&t, "why not", "", NULL);
+	for (unsigned w = MR_OFFLOAD_OK + 1; w < MR_OFFLOAD_CNT; w++) {
+		mr_table_add(&t, "%s", mr_offload_name(w));
+		mr_table_add(&t, "%s", mr_offload_help(w));
+	}
+	mr_table_write(&t, stdout);
+	return 0;
+}
+
 int mr_verb_help(const struct mr_cli *c)
 {
 	struct mr_error e = { "" };
@@ -110,6 +128,8 @@ int mr_verb_help(const struct mr_cli *c)
 		return help_config(c);
 	if (c->arg[0] && !strcmp(c->arg[0], "drops"))
 		return help_drops();
+	if (c->arg[0] && !strcmp(c->arg[0], "offload"))
+		return help_offload();
 	if (c->arg[0])
 		return help_verb(c->arg[0]);
 	write_overview();

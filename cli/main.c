@@ -6,16 +6,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FLOW_FILTERS                                                                         \
-	{ "addr", "PREFIX", "flows with an address in this prefix, at either end" },         \
-		{ "port", "N", "flows with this port, at either end" },                      \
-		{ "proto", "NAME", "tcp, udp, icmp, icmp6, gre, esp, sctp or a number" },    \
-		{ "state", "STATE", "new, established, closing or closed" },                 \
-		{ "pipeline", "NAME", "flows that began in this pipeline" },                 \
-		{ "interface", "NAME", "flows that began on this interface" },               \
-		{ "zone", "NAME", "flows of this zone" },                                    \
-	{                                                                                    \
-		"vlan", "N", "flows of this outer VLAN id, where interfaces have vlan_zones" \
+#define FLOW_FILTERS                                                                             \
+	{ "addr", "PREFIX", "flows with an address in this prefix, at either end" },             \
+		{ "port", "N", "flows with this port, at either end" },                          \
+		{ "proto", "NAME", "tcp, udp, icmp, icmp6, gre, esp, sctp or a number" },        \
+		{ "state", "STATE", "new, established, closing or closed" },                     \
+		{ "pipeline", "NAME", "flows that began in this pipeline" },                     \
+		{ "interface", "NAME", "flows that began on this interface" },                   \
+		{ "zone", "NAME", "flows of this zone" },                                        \
+		{ "offloaded", NULL, "flows of which the kernel tier carries out a direction" }, \
+	{                                                                                        \
+		"vlan", "N", "flows of this outer VLAN id, where interfaces have vlan_zones"     \
 	}
 
 static const struct mr_cli_option show_options[] = {
@@ -100,8 +101,8 @@ const struct mr_cli_verb mr_cli_verbs[] = {
 		cleanup_options, 0, 0, mr_verb_cleanup },
 	{ "version", "", "say the version of this program, or with --name of that instance", NULL, NULL, 0, 0,
 		mr_verb_version },
-	{ "help", "[VERB | drops | config [TOPIC]]",
-		"explain a verb, why packets are dropped, or a part of the configuration",
+	{ "help", "[VERB | drops | offload | config [TOPIC]]",
+		"explain a verb, why packets are dropped, why flows are not offloaded, or a part of the configuration",
 		"  millrace help config                       everything that can be configured\n"
 		"  millrace help config interfaces.mode       one key",
 		help_options, 0, 2, mr_verb_help },

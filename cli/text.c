@@ -109,6 +109,22 @@ static void show_interfaces(const json_t *list, FILE *out)
 	mr_table_write(&t, out);
 }
 
+/* What an interface has of the kernel tier. */
+static void note_offload(const char *name, const json_t *offload, FILE *out)
+{
+	char sent[MR_NUMBER_BYTES], lost[MR_NUMBER_BYTES];
+	if (!offload)
+		return;
+	if (mr_ask_text(offload, "in_why")[0])
+		fprintf(out, "%s: flows in by it are not left to the kernel tier: %s\n", name, mr_ask_text(offload, "in_why"));
+	if (mr_ask_text(offload, "out_why")[0])
+		fprintf(out, "%s: flows out by it are not left to the kernel tier: %s\n", name, mr_ask_text(offload, "out_why"));
+	if (mr_ask_int(offload, "sent_packets"))
+		fprintf(out, "%s: %s packets sent by the kernel tier, %s of them lost\n", name,
+			mr_number_count(mr_ask_int(offload, "sent_packets"), sent),
+			mr_number_count(mr_ask_int(offload, "lost_packets"), lost));
+}
+
 /* What an operator should know and does not see in the table. */
 static void note_interfaces(const json_t *list, FILE *out)
 {
@@ -136,6 +152,8 @@ static void note_interfaces(const json_t *list, FILE *out)
 			fprintf(out, "%s: RSS: %s\n", name, mr_ask_text(o, "rss"));
 		if (mr_ask_text(o, "rss_why")[0])
 			fprintf(out, "%s: %s\n", name, mr_ask_text(o, "rss_why"));
+		if (mr_ask_text(o, "device")[0])
+			note_offload(name, json_object_get(o, "offload"), out);
 		if (mr_ask_int(o, "unserved_queue_cnt"))
 			fprintf(out, "%s: %lld receive queues of the device have no socket\n", name,
 				(long long)mr_ask_int(o, "unserved_queue_cnt"));
@@ -216,6 +234,10 @@ static void show_pipelines(const json_t *list, const json_t *totals, FILE *out)
 	mr_table_write(&t, out);
 	fprintf(out, "held: %lld, unaccounted: %lld\n", (long long)mr_ask_int(totals, "held_packets"),
 		(long long)mr_ask_int(totals, "unaccounted_packets"));
+	if (mr_ask_int(totals, "kernel_tier_packets"))
+		fprintf(out, "of the received, carried out by the kernel tier: %lld; by other records: %lld\n",
+			(long long)mr_ask_int(totals, "kernel_tier_packets"),
+			(long long)(mr_ask_int(totals, "hits_packets") - mr_ask_int(totals, "kernel_tier_packets")));
 	show_own(json_object_get(totals, "own"), out);
 }
 
@@ -344,6 +366,9 @@ static void show_workers(const json_t *list, FILE *out)
 
 static void write_usage(const json_t *u, FILE *out)
 {
+	if (mr_ask_int(json_object_get(u, "records"), "offloaded_cnt"))
+		fprintf(out, "kernel tier: %lld flow records offloaded\n",
+			(long long)mr_ask_int(json_object_get(u, "records"), "offloaded_cnt"));
 	fprintf(out,
 		"flows: %lld of %lld, %lld half open; %lld created, %lld expired, %lld ended, %lld evicted, %lld "
 		"refused\n",
@@ -375,13 +400,29 @@ static void add_zone(struct mr_table *t, const json_t *flow)
 		mr_table_add(t, "%s", mr_ask_text(flow, "zone"));
 }
 
+/* Who carries it out: forward/reply, in two words at most. */
+static void add_tier(struct mr_table *t, const json_t *forward, const json_t *reply)
+{
+	const json_t *side[2] = { forward, reply };
+	const char *word[2] = { "", "" };
+	for (unsigned d = 0; d < 2; d++)
+		if (json_is_object(side[d]))
+			word[d] = json_is_true(json_object_get(side[d], "offloaded"))
+				? "yes"
+				: mr_ask_text(side[d], "offload_why");
+	if (!word[1][0] || !strcmp(word[0], word[1]))
+		mr_table_add(t, "%s", word[0]);
+	else
+		mr_table_add(t, "%s/%s", word[0], word[1]);
+}
+
 static void show_flows(const json_t *data, FILE *out)
 {
 	struct mr_table t;
 	size_t i;
 	json_t *f;
 	mr_table_begin(&t, "proto", "source", "destination", "state", "in", "pipeline", "zone", ">packets", ">bytes",
-		">replies", ">bytes", ">age", ">ends in", NULL);
+		">replies", ">bytes", ">age", ">ends in", "kernel tier", NULL);
 	json_array_foreach(json_object_get(data, "flows"), i, f)
 	{
 		const json_t *forward = json_object_get(f, "forward"), *reply = json_object_get(f, "reply");
@@ -398,6 +439,7 @@ static void show_flows(const json_t *data, FILE *out)
 		add_bytes(&t, reply, "bytes");
 		add_duration(&t, f, "age_ms");
 		add_duration(&t, f, "remaining_ms");
+		add_tier(&t, forward, reply);
 	}
 	mr_table_write(&t, out);
 	fprintf(out, "%lld of %lld flows shown\n", (long long)mr_ask_int(data, "shown_cnt"),

@@ -57,13 +57,14 @@ static json_t *reason_rates(const json_t *now, const json_t *before, double seco
 /* What one interface or (interface, pipeline) pair did in the interval. */
 static json_t *row(const char *name, const json_t *now, const json_t *before, double seconds)
 {
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "name", name, "received_pps",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "name", name, "received_pps",
 		(json_int_t)rate(now, before, "received_packets", seconds), "received_bps",
 		(json_int_t)(8 * rate(now, before, "received_bytes", seconds)), "forwarded_pps",
 		(json_int_t)rate(now, before, "forwarded_packets", seconds), "forwarded_bps",
 		(json_int_t)(8 * rate(now, before, "forwarded_bytes", seconds)), "kernel_pps",
 		(json_int_t)rate(now, before, "kernel_packets", seconds), "dropped_pps",
-		(json_int_t)rate(now, before, "dropped_packets", seconds), "dropped",
+		(json_int_t)rate(now, before, "dropped_packets", seconds), "kernel_tier_pps",
+		(json_int_t)rate(now, before, "kernel_tier_packets", seconds), "dropped",
 		reason_rates(now, before, seconds));
 }
 
@@ -116,7 +117,7 @@ static json_t *rates(const json_t *now, const json_t *before, double seconds)
 static void add_row(struct mr_table *t, const char *indent, const json_t *r)
 {
 	static const char *const keys[] = { "received_pps", "received_bps", "forwarded_pps", "forwarded_bps",
-		"kernel_pps", "dropped_pps" };
+		"kernel_tier_pps", "kernel_pps", "dropped_pps" };
 	char buf[MR_NUMBER_BYTES], why[160] = "";
 	size_t at = 0;
 	const char *key, *name = mr_ask_text(r, "name"), *state = mr_ask_text(r, "state");
@@ -146,14 +147,15 @@ static void write_text(const json_t *answer, const json_t *list, bool terminal)
 	json_t *r, *p;
 	if (terminal)
 		fputs("\033[H\033[J", stdout); /* home, clear to the end */
-	printf("%s: %s, generation %lld, up %s, flows %s of %s, frames free %lld of %lld\n",
+	printf("%s: %s, generation %lld, up %s, flows %s of %s, %lld records offloaded, frames free %lld of %lld\n",
 		mr_ask_text(answer, "instance"), mr_ask_text(d, "path"), (long long)mr_ask_int(answer, "generation"),
 		mr_number_duration(mr_ask_int(d, "uptime_ms"), up),
 		mr_number_count(mr_ask_int(flows, "live_cnt"), live),
-		mr_number_count(mr_ask_int(flows, "capacity_cnt"), room), (long long)mr_ask_int(frames, "pool_cnt"),
-		(long long)mr_ask_int(frames, "total_cnt"));
-	mr_table_begin(&t, "packets/s", ">received", ">bits/s", ">forwarded", ">bits/s", ">to kernel", ">dropped",
-		"why", NULL);
+		mr_number_count(mr_ask_int(flows, "capacity_cnt"), room),
+		(long long)mr_ask_int(json_object_get(flows, "records"), "offloaded_cnt"),
+		(long long)mr_ask_int(frames, "pool_cnt"), (long long)mr_ask_int(frames, "total_cnt"));
+	mr_table_begin(&t, "packets/s", ">received", ">bits/s", ">forwarded", ">bits/s", ">kernel tier", ">to kernel",
+		">dropped", "why", NULL);
 	json_array_foreach(list, i, r)
 	{
 		add_row(&t, "", r);

@@ -10,7 +10,8 @@
 
 uint16_t mr_decide_track(uint8_t proto, enum mr_session_state state)
 {
-	return proto == MR_IP_TCP && state != MR_SESSION_ESTABLISHED ? MR_FLOW_TRACK : 0;
+	/* While closing, the direction that has ended is marked MR_FLOW_CLOSING; nothing of the other one but FIN and RST moves the session. */
+	return proto == MR_IP_TCP && state != MR_SESSION_ESTABLISHED && state != MR_SESSION_CLOSING ? MR_FLOW_TRACK : 0;
 }
 
 void mr_decide_record(

@@ -7,6 +7,7 @@
 #include "core/apply.h"
 #include "core/decide.h"
 #include "core/fragment.h"
+#include "core/offload.h"
 #include "core/pipeline.h"
 #include "core/route.h"
 #include "core/turn.h"
@@ -265,6 +266,22 @@ static void decided(struct mr_packet *p, struct mr_explanation *x)
 		say(x, "the decision holds for this packet only");
 }
 
+/* Whether the kernel tier would have carried it out.  What of a packet it leaves alone is in its program (kern/tier.bpf.h). */
+static void say_tier(const struct mr_pass *pass, const struct mr_found *f, struct mr_explanation *x)
+{
+	const struct mr_flow_state *st = f->st;
+	const struct mr_session *s = mr_session_at(pass->sh->sessions, st->session);
+	enum mr_direction dir = st->flags & MR_FLOW_REPLY ? MR_REPLY : MR_FORWARD;
+	enum mr_offload_why why = mr_offload_judge(pass->sh, pass->plan, s, dir, f->ingress, st);
+	if (why)
+		say(x, "not by the kernel tier: %s (%s)", mr_offload_name(why), mr_offload_help(why));
+	else
+		say(x,
+			"the kernel tier carries the flow out, but for fragments, options, SYN, FIN, RST, TTL 1 and "
+			"what is "
+			"too big");
+}
+
 static void explain_pipeline(const struct mr_pass *pass, unsigned interface_id, int pipeline, const void *frame,
 	uint32_t len, const struct mr_parsed *parsed, struct mr_explanation *x)
 {
@@ -284,6 +301,7 @@ static void explain_pipeline(const struct mr_pass *pass, unsigned interface_id, 
 		x->from_record = true;
 		x->stored = true;
 		say(x, "the record decides");
+		say_tier(pass, &seen.f, x);
 		leave(pass, frame, len, parsed, interface_id, &seen.f, x);
 		return;
 	}

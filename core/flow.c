@@ -145,6 +145,7 @@ void mr_flows_usage(const struct mr_flows *t, struct mr_flows_usage *out)
 		.live6 = __atomic_load_n(&b->live, __ATOMIC_RELAXED),
 		.overflow4 = __atomic_load_n(&a->overflow_live, __ATOMIC_RELAXED),
 		.overflow6 = __atomic_load_n(&b->overflow_live, __ATOMIC_RELAXED),
+		.offloaded = __atomic_load_n(&t->offloaded, __ATOMIC_RELAXED),
 		.slots4 = (uint64_t)(a->bucket_cnt + a->overflow_cnt) * MR_FLOW_WAYS,
 		.slots6 = (uint64_t)(b->bucket_cnt + b->overflow_cnt) * MR_FLOW_WAYS,
 		.bytes = a->mapped_bytes + a->given_bytes + b->mapped_bytes + b->given_bytes,
@@ -293,6 +294,23 @@ static void change_end(struct held *h)
 	mr_flow_head_unlock(h->head);
 }
 
+static void count_offloaded(struct mr_flows *t, uint16_t was, uint16_t now)
+{
+	if ((was ^ now) & MR_FLOW_OFFLOAD)
+		__atomic_fetch_add(&t->offloaded, now & MR_FLOW_OFFLOAD ? 1 : UINT64_MAX, __ATOMIC_RELAXED);
+}
+
+/* XDP may mark the record CLOSING at the same time, which is kept unless it is to be cleared. */
+static void change_flags(struct mr_flows *t, struct mr_flow_state *st, uint16_t set, uint16_t clear)
+{
+	uint16_t was = __atomic_load_n(&st->flags, __ATOMIC_RELAXED), now;
+
+	do {
+		now = (uint16_t)((was & ~clear) | set);
+	} while (!__atomic_compare_exchange_n(&st->flags, &was, now, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+	count_offloaded(t, was, now);
+}
+
 static int decide(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint8_t ingress, const void *rw,
 	size_t rw_words, const struct mr_flow_state *st)
 {
@@ -306,9 +324,8 @@ static int decide(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint8_t
 		memcpy(&word, (const char *)rw + 8 * i, 8);
 		__atomic_store_n(to + i, word, __ATOMIC_RELEASE);
 	}
-	uint16_t closing = h.st->flags & MR_FLOW_CLOSING;
 	__atomic_store_n(h.record + offsetof(struct mr_key4, ingress), ingress, __ATOMIC_RELEASE);
-	__atomic_store_n(&h.st->flags, st->flags | closing, __ATOMIC_RELEASE);
+	change_flags(t, h.st, st->flags, (uint16_t) ~(st->flags | MR_FLOW_CLOSING));
 	__atomic_store_n(&h.st->nexthop, st->nexthop, __ATOMIC_RELEASE);
 	__atomic_store_n(&h.st->generation, st->generation, __ATOMIC_RELEASE);
 	__atomic_store_n(&h.st->effects, st->effects, __ATOMIC_RELEASE);
@@ -346,7 +363,7 @@ void mr_flows_mark(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint16
 
 	if (!change_begin(t, ref, session, &h))
 		return;
-	__atomic_store_n(&h.st->flags, (uint16_t)((h.st->flags & ~clear) | set), __ATOMIC_RELEASE);
+	change_flags(t, h.st, set, clear);
 	change_end(&h);
 }
 
@@ -400,7 +417,7 @@ int mr_flows_free(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint32_
 	__atomic_store_n(&head->tag[way], 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&st->seq, st->seq + 1, __ATOMIC_RELAXED);
 	__atomic_store_n((uint16_t *)record, 0, __ATOMIC_RELEASE); /* zone 0: no key */
-	__atomic_store_n(&st->flags, 0, __ATOMIC_RELEASE);
+	count_offloaded(t, __atomic_exchange_n(&st->flags, 0, __ATOMIC_RELEASE), 0);
 	__atomic_store_n(&st->session, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&st->seq, st->seq + 1, __ATOMIC_RELEASE);
 	head->freed_ms[way] = now_ms ? now_ms : 1;

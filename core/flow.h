@@ -25,6 +25,12 @@ struct mr_flows;
 typedef uint32_t mr_flow_ref;
 #define MR_FLOW_NONE UINT32_MAX
 
+/* It lies where only user space looks. */
+static inline bool mr_flows_overflows(mr_flow_ref ref)
+{
+	return ref >> 30 & 1;
+}
+
 struct mr_flows_options {
 	uint32_t capacity4; /* records to hold; buckets are sized so that this many fit at <= 80 % */
 	uint32_t capacity6;
@@ -37,6 +43,7 @@ struct mr_flows_options {
 struct mr_flows_usage {
 	uint64_t live4, live6, overflow4, overflow6;
 	uint64_t slots4, slots6;
+	uint64_t offloaded; /* records marked MR_FLOW_OFFLOAD */
 	uint64_t bytes; /* of memory */
 	bool huge;
 };

@@ -59,6 +59,7 @@ struct mr_flow_side {
 struct mr_flows {
 	struct mr_flow_side side[2]; /* 0: IPv4, 1: IPv6 */
 	uint64_t seed;
+	uint64_t offloaded; /* records marked so; atomic */
 };
 
 /* The first 64-bit word of either key without the `ingress` byte. */

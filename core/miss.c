@@ -56,8 +56,11 @@ static void count_in_record(struct mr_worker *w, const struct mr_packet *p)
 {
 	struct mr_flow_state *st = p->ref == MR_FLOW_NONE ? NULL : mr_flows_state(w->sh->flows, p->ref);
 	/* the slot may have gone to another session since it was looked up */
-	if (st && __atomic_load_n(&st->session, __ATOMIC_RELAXED) == p->session)
-		mr_turn_record_count(w, st, p->frame.len);
+	if (!st || __atomic_load_n(&st->session, __ATOMIC_RELAXED) != p->session)
+		return;
+	mr_turn_record_count(w, st, p->frame.len);
+	if (w->offloads && w->plan->ingress[p->ingress].offload)
+		mr_offload_consider(w, p->ref, st, p->ingress);
 }
 
 static void carry_out(struct mr_worker *w, struct mr_packet *p, const struct mr_flow_decision *d)

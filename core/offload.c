@@ -43,6 +43,14 @@ int mr_offload_policy(
 	return in->mode == MR_MODE_ZEROCOPY && !said ? MR_OFFLOAD_NEVER : word;
 }
 
+bool mr_offload_unwanted(
+	const struct mr_config_flows *flows, const struct mr_config_pipeline *p, const struct mr_interface_info *in)
+{
+	bool said;
+	int word = word_of(flows, p, &said);
+	return word == MR_OFFLOAD_NEVER || (in && in->mode == MR_MODE_ZEROCOPY && !said);
+}
+
 static const struct mr_config_interface *interface_named(const struct mr_config *c, const char *name)
 {
 	for (uint32_t i = 0; i < c->interface_cnt; i++)

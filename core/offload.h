@@ -7,8 +7,8 @@
  *        └──── decided anew (generation), TCP opening or closing ─────────────────┘
  *
  * A mark is a permission: XDP looks at each packet, next hop and egress itself (kern/tier.h), and what it is in doubt about comes up.
- * A flow goes over when its worker has nothing more of it in its rings, so that no packet overtakes those before it; one whose queue is
- * never empty goes over after MR_OFFLOAD_PATIENCE packets.
+ * A flow goes over when its worker finds its queue empty after having sent all it took out of it, so that no packet overtakes those before
+ * it; one whose queue is never empty goes over after MR_OFFLOAD_PATIENCE more packets, or 10 ms (core/offload_turn.c).
  */
 #ifndef MR_CORE_OFFLOAD_H
 #define MR_CORE_OFFLOAD_H
@@ -23,10 +23,11 @@ struct mr_tier_maps;
 
 #define MR_OFFLOAD_PATIENCE 256
 
-/* Why a record is not offloaded; OK: it is, or will be with its next packets.  Names are stable (JSON). */
+/* Why a record is not offloaded; OK: it is.  Names are stable (JSON). */
 #define MR_OFFLOADS(X)                                                                                              \
 	X(OK, "", "")                                                                                               \
-	X(OFF, "off", "flows.offload or the pipeline's offload says never")                                         \
+	X(SOON, "soon", "nothing is in the way: it goes over when its next packets leave the queue empty")          \
+	X(OFF, "off", "offload is never: said so, state: none, or not said and the interface is zero-copy")         \
 	X(NO_TIER, "no-kernel-tier", "the program runs without a kernel tier")                                      \
 	X(INTERFACE, "interface", "the interface it comes in by has no kernel tier: show interfaces says why")      \
 	X(EGRESS, "egress", "the interface it leaves by takes no redirected frames: show interfaces says why")      \
@@ -35,7 +36,7 @@ struct mr_tier_maps;
 	X(PACKETS, "packets", "fewer packets than flows.offload_after")                                             \
 	X(OVERFLOW, "overflow", "its record lies in the part of the table that only user space knows")              \
 	X(EFFECTS, "effects", "it needs a counter whose number the kernel tier has no room for")                    \
-	X(NEXTHOP, "next-hop", "its next hop is being resolved, or was not found")
+	X(NEXTHOP, "next-hop", "a route over it changed, or its next hop is being resolved or was not found")
 
 enum mr_offload_why {
 #define X(sym, name, help) MR_OFFLOAD_##sym,
@@ -50,6 +51,9 @@ const char *mr_offload_help(enum mr_offload_why why);
 /* What holds for packets of a pipeline that come in by an interface (enum mr_offload_kind): the pipeline's own word, else that of `flows`, else
  * ESTABLISHED; NEVER where the interface cannot, and, when nobody said a word, where it is zero-copy. */
 int mr_offload_policy(
+	const struct mr_config_flows *flows, const struct mr_config_pipeline *p, const struct mr_interface_info *in);
+/* Somebody wants it never: they said so, or nobody said a word and the interface is zero-copy.  in: NULL = not known. */
+bool mr_offload_unwanted(
 	const struct mr_config_flows *flows, const struct mr_config_pipeline *p, const struct mr_interface_info *in);
 /* True when some pipeline from a device may offload: then the runtime makes a kernel tier. */
 bool mr_offload_wanted(const struct mr_config *c);

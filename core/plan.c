@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/plan.h"
 
+#include "core/offload.h"
 #include "core/session.h"
 #include "core/stage.h"
 #include "core/zone.h"
@@ -272,6 +273,37 @@ static int make_interfaces(struct mr_plan *plan, const struct mr_plan_env *env)
 	return 0;
 }
 
+static bool shares_device(const struct mr_config *c, const char *interface)
+{
+	for (uint32_t i = 0; i < c->interface_cnt; i++)
+		if (!strcmp(c->interfaces[i].name, interface))
+			return c->interfaces[i].attach == MR_ATTACH_SHARED;
+	return false;
+}
+
+/* What the kernel tier may take of each pair's flows.  Devices come and go: with every plan. */
+static void make_offload(struct mr_plan *plan, const struct mr_plan_env *env)
+{
+	const struct mr_config_flows *flows = &plan->config->flows;
+	plan->offloads = false;
+	plan->offload_after = (uint32_t)flows->offload_after;
+	for (unsigned pair = 1; pair < MR_STATS_INGRESS; pair++) {
+		struct mr_plan_ingress *in = &plan->ingress[pair];
+		const struct mr_plan_device *d = &env->device[in->interface_id];
+		in->offload = MR_OFFLOAD_NEVER;
+		in->offload_why = MR_OFFLOAD_INTERFACE;
+		if (!in->interface_id || in->pipeline >= plan->pipeline_cnt)
+			continue;
+		const struct mr_config_pipeline *p = plan->pipeline[in->pipeline].config;
+		const struct mr_interface_info *info = d->open ? mr_interface_info(d->open) : NULL;
+		if (mr_offload_unwanted(flows, p, info))
+			in->offload_why = MR_OFFLOAD_OFF;
+		else if (info && !shares_device(plan->config, plan->interface[in->interface_id].name))
+			in->offload = (uint8_t)mr_offload_policy(flows, p, info);
+		plan->offloads |= in->offload != MR_OFFLOAD_NEVER;
+	}
+}
+
 static int make_pipelines(struct mr_plan *plan, const struct mr_plan_env *env, struct mr_error *e)
 {
 	const struct mr_config *c = plan->config;
@@ -477,6 +509,7 @@ int mr_plan_create(
 		err = make_steering(plan, env, e);
 	if (err)
 		goto failed;
+	make_offload(plan, env);
 	*out = plan;
 	return 0;
 no_memory:
@@ -539,6 +572,7 @@ int mr_plan_refresh(const struct mr_plan *old, const struct mr_plan_env *env, st
 		return mr_error_set(e, -ENOMEM, "out of memory while taking up a device");
 	}
 	mr_zone_number_all(plan, old, NULL);
+	make_offload(plan, env);
 	*out = plan;
 	return 0;
 }

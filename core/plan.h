@@ -84,6 +84,8 @@ struct mr_plan {
 	struct mr_effects *effects;
 	int tier_half;                /* where they lie (core/tier.h); -1 = in memory of their own */
 	struct mr_nexthops *nexthops; /* borrowed from the runtime */
+	bool offloads;                /* some pair's flows may go to the kernel tier */
+	uint32_t offload_after;       /* packets of a record before */
 	bool wants_routes;            /* a pipeline ends in `route`, or a stage has a tunnel */
 	/* A plan a worker was too late for (core/runtime.h): the next of those, and whether another owns its contents. */
 	struct mr_plan *abandoned_next;

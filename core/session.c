@@ -372,7 +372,14 @@ static bool is_closing(union mr_session_word w, unsigned dir)
 	return (w.tcp_seen[dir] & TCP_FIN) || ((w.tcp_seen[0] | w.tcp_seen[1]) & TCP_RST);
 }
 
-/* The records learn what the kernel tier must know: which direction is closing. */
+bool mr_session_closing(const struct mr_session *x, enum mr_direction dir)
+{
+	union mr_session_word w = { .word = __atomic_load_n((const uint32_t *)&x->state, __ATOMIC_ACQUIRE) };
+
+	return is_closing(w, dir);
+}
+
+/* The records learn what the kernel tier must know: which direction is closing.  One that comes back goes over to it anew, in order. */
 static void mark(struct mr_sessions *s, uint32_t idx, union mr_session_word was, union mr_session_word now)
 {
 	struct mr_session *x = &s->session[idx];
@@ -381,7 +388,7 @@ static void mark(struct mr_sessions *s, uint32_t idx, union mr_session_word was,
 		bool before = is_closing(was, dir), after = is_closing(now, dir);
 		if (before != after)
 			mr_flows_mark(s->flows, __atomic_load_n(&x->ref[dir], __ATOMIC_RELAXED), idx,
-				after ? MR_FLOW_CLOSING : 0, after ? 0 : MR_FLOW_CLOSING);
+				after ? MR_FLOW_CLOSING : 0, after ? MR_FLOW_OFFLOAD : MR_FLOW_CLOSING);
 	}
 }
 

@@ -36,7 +36,8 @@ enum mr_direction { MR_FORWARD = 0, MR_REPLY = 1 };
  *    what it was (RFC 7857 section 2.2).  One reset before it was established stays half open: a RST frees no place in the quota.
  *  - A SYN of the forward direction starts a CLOSING or CLOSED session over.  One of the reply direction changes nothing: what it wants
  *    to open was never decided.
- *  - A FIN marks its direction's record MR_FLOW_CLOSING, a RST both; starting over and coming back clear the marks.
+ *  - A FIN marks its direction's record MR_FLOW_CLOSING, a RST both; starting over and coming back clear the marks.  The kernel tier
+ *    marks a record before it sends such a packet up; should that packet be lost, core/offload_turn.c clears the mark.
  */
 
 #define MR_SESSION_PRIVATE_BYTES 32 /* shared by the stages of its pipeline */
@@ -108,6 +109,9 @@ void mr_sessions_usage(const struct mr_sessions *s, struct mr_sessions_usage *ou
 
 /* NEW, or reset before it was established: counts against the quota and may be evicted.  Threads: any. */
 bool mr_session_half_open(const struct mr_session *x);
+
+/* The session has heard a FIN of this direction, or a RST of either.  Threads: any. */
+bool mr_session_closing(const struct mr_session *x, enum mr_direction dir);
 
 /* Whether a first packet may open a session: any but TCP; TCP as said above.  Threads: any. */
 bool mr_session_opens(uint8_t proto, uint8_t tcp_flags);

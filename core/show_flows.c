@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/hotplug.h"
+#include "core/offload.h"
 #include "core/show_part.h"
 #include "core/zone.h"
 
@@ -30,6 +31,7 @@ struct filter {
 	int state;        /* -1 = any */
 	int vlan;         /* -1 = any */
 	const char *zone; /* NULL = any */
+	bool offloaded;   /* only those of which the kernel tier carries out a direction */
 	bool count_only;  /* the list is full: no record is read that need not be */
 	bool pairs_given;
 	bool pair[MR_STATS_INGRESS];
@@ -41,6 +43,7 @@ struct side {
 	uint8_t src[16], dst[16], new_src[16], new_dst[16];
 	uint16_t sport, dport, new_sport, new_dport; /* host order */
 	uint16_t zone;
+	uint8_t ingress;
 	struct mr_flow_state st;
 };
 
@@ -78,6 +81,7 @@ static void read_side4(const struct mr_flows *t, mr_flow_ref ref, struct side *s
 	s->new_sport = ntohs(f.rewrite.sport_be);
 	s->new_dport = ntohs(f.rewrite.dport_be);
 	s->zone = f.key.zone;
+	s->ingress = f.key.ingress;
 	s->st = f.st;
 	s->live = true;
 }
@@ -97,6 +101,7 @@ static void read_side6(const struct mr_flows *t, mr_flow_ref ref, struct side *s
 	s->new_sport = ntohs(f.rewrite.sport_be);
 	s->new_dport = ntohs(f.rewrite.dport_be);
 	s->zone = f.key.zone;
+	s->ingress = f.key.ingress;
 	s->st = f.st;
 	s->live = true;
 }
@@ -218,9 +223,13 @@ static int read_filter(struct mr_runtime *rt, const json_t *request, struct filt
 		mr_show_get_number(request, "port", 0, 65535, &port, e) ||
 		mr_show_get_number(request, "vlan", 0, 4095, &vlan, e))
 		return -EINVAL;
+	const json_t *offloaded = json_object_get(request, "offloaded");
+	if (offloaded && !json_is_boolean(offloaded))
+		return mr_error_set(e, -EINVAL, "offloaded wants true or false");
+	f->offloaded = json_is_true(offloaded);
 	f->port = (int)port;
 	f->vlan = (int)vlan;
-	f->any = addr || proto || state || pipeline || interface || f->zone || port >= 0 || vlan >= 0;
+	f->any = f->offloaded || addr || proto || state || pipeline || interface || f->zone || port >= 0 || vlan >= 0;
 	if (f->zone && !zone_known(mr_runtime_plan(rt), f->zone))
 		return mr_error_set(e, -EINVAL, "no interface has the zone '%.64s'", f->zone);
 	if (addr && read_prefix(addr, &f->addr, e))
@@ -259,6 +268,22 @@ static bool match_sides(const struct filter *f, uint8_t family, const struct sid
 		port = port || side[d].sport == f->port || side[d].dport == f->port;
 	}
 	return addr && port;
+}
+
+/* Why the kernel tier does not carry it out; OK: it does. */
+static enum mr_offload_why why_not(
+	struct mr_runtime *rt, const struct mr_session *ss, enum mr_direction dir, const struct side *s)
+{
+	const struct mr_plan *plan = mr_runtime_plan(rt);
+	return plan ? mr_offload_judge(&rt->sh, plan, ss, dir, s->ingress, &s->st) : MR_OFFLOAD_NO_TIER;
+}
+
+static bool match_offloaded(struct mr_runtime *rt, const struct mr_session *ss, const struct side side[2])
+{
+	for (unsigned d = 0; d < 2; d++)
+		if (side[d].live && why_not(rt, ss, d, &side[d]) == MR_OFFLOAD_OK)
+			return true;
+	return false;
 }
 
 /* vlan 0: those of a zone with vlan_zones that have no tag. */
@@ -307,14 +332,14 @@ static int walk(struct mr_runtime *rt, const struct filter *f, visit_fn visit, v
 			(f->proto >= 0 && ss->proto != f->proto) ||
 			(f->pairs_given && !f->pair[ss->ingress % MR_STATS_INGRESS]))
 			continue;
-		if (f->count_only && !f->addr.family && f->port < 0 && !f->zone && f->vlan < 0) {
+		if (f->count_only && !f->addr.family && f->port < 0 && !f->zone && f->vlan < 0 && !f->offloaded) {
 			err = visit(rt, idx, ss, NULL, ctx);
 			continue;
 		}
 		read_side(rt, ss, idx, MR_FORWARD, &side[MR_FORWARD]);
 		read_side(rt, ss, idx, MR_REPLY, &side[MR_REPLY]);
 		if (side[MR_FORWARD].live && match_zone(f, mr_runtime_plan(rt), side[MR_FORWARD].zone) &&
-			match_sides(f, ss->family, side))
+			match_sides(f, ss->family, side) && (!f->offloaded || match_offloaded(rt, ss, side)))
 			err = visit(rt, idx, ss, side, ctx);
 	}
 	mr_epoch_offline(rt->sh.epoch, slot);
@@ -352,9 +377,11 @@ static json_t *side_json(struct mr_runtime *rt, uint32_t idx, const struct mr_se
 	mr_session_totals(rt->sh.sessions, idx, dir, &packets, &bytes);
 	const struct mr_plan *plan = mr_runtime_plan(rt);
 	bool decided = s->st.flags & MR_FLOW_DECIDED;
-	json_t *o = json_pack("{s:I, s:I, s:b, s:b, s:b, s:I, s:o}", "packets", (json_int_t)packets, "bytes",
-		(json_int_t)bytes, "decided", (int)decided, "offloaded", (int)!!(s->st.flags & MR_FLOW_OFFLOAD),
-		"current", (int)(plan && plan->generation == s->st.generation), "idle_ms",
+	enum mr_offload_why why = why_not(rt, ss, dir, s);
+	json_t *o = json_pack("{s:I, s:I, s:b, s:b, s:o, s:b, s:I, s:o}", "packets", (json_int_t)packets, "bytes",
+		(json_int_t)bytes, "decided", (int)decided, "offloaded", (int)(why == MR_OFFLOAD_OK), "offload_why",
+		why == MR_OFFLOAD_OK ? json_null() : json_string(mr_offload_name(why)), "current",
+		(int)(plan && plan->generation == s->st.generation), "idle_ms",
 		(json_int_t)(uint32_t)(now - s->st.last_seen_ms), "to",
 		decided ? nexthop_text(rt, s->st.nexthop) : json_null());
 	if (o && decided && s->st.flags & MR_FLOW_SNAT) {
@@ -427,10 +454,11 @@ json_t *mr_show_flows_usage(struct mr_runtime *rt)
 	struct mr_flows_usage f;
 	mr_sessions_usage(rt->sh.sessions, &s);
 	mr_flows_usage(rt->sh.flows, &f);
-	json_t *table = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "live4_cnt", (json_int_t)f.live4,
-		"live6_cnt", (json_int_t)f.live6, "slots4_cnt", (json_int_t)f.slots4, "slots6_cnt",
-		(json_int_t)f.slots6, "overflow4_cnt", (json_int_t)f.overflow4, "overflow6_cnt",
-		(json_int_t)f.overflow6, "memory_bytes", (json_int_t)f.bytes, "huge_pages", (int)f.huge);
+	json_t *table = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "offloaded_cnt",
+		(json_int_t)f.offloaded, "live4_cnt", (json_int_t)f.live4, "live6_cnt", (json_int_t)f.live6,
+		"slots4_cnt", (json_int_t)f.slots4, "slots6_cnt", (json_int_t)f.slots6, "overflow4_cnt",
+		(json_int_t)f.overflow4, "overflow6_cnt", (json_int_t)f.overflow6, "memory_bytes", (json_int_t)f.bytes,
+		"huge_pages", (int)f.huge);
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "capacity_cnt",
 		(json_int_t)s.capacity, "live_cnt", (json_int_t)s.live, "half_open_cnt", (json_int_t)s.half_open,
 		"created_cnt", (json_int_t)s.created, "expired_cnt", (json_int_t)s.expired, "ended_cnt",
@@ -480,7 +508,7 @@ json_t *mr_show_flows_delete(struct mr_runtime *rt, const json_t *request, struc
 		mr_error_set(e, -EINVAL,
 			f.any ? "all flows or those of a filter: say one of the two"
 			      : "say which flows: give a filter (addr, port, proto, state, pipeline, interface, zone, "
-				"vlan), or all");
+				"vlan, offloaded), or all");
 		return NULL;
 	}
 	walk(rt, &f, end_flow, &cnt);

@@ -39,13 +39,22 @@ static void add_count(struct mr_count *a, const struct mr_count *b)
 	a->bytes += b->bytes;
 }
 
-static void sum_pairs(struct mr_runtime *rt, mr_show_pair_fn want, const char *name, struct mr_stats_ingress *sum)
+/* Of the received, carried out inside XDP. */
+static uint64_t by_kernel_tier(struct mr_runtime *rt, unsigned id)
+{
+	return load(&mr_stats_tier(rt->sh.stats)->ingress[id].received.packets);
+}
+
+static void sum_pairs(
+	struct mr_runtime *rt, mr_show_pair_fn want, const char *name, struct mr_stats_ingress *sum, uint64_t *tier)
 {
 	memset(sum, 0, sizeof(*sum));
+	*tier = 0;
 	for (unsigned id = 1; id < MR_STATS_INGRESS; id++) {
 		struct mr_stats_ingress one;
 		if (!mr_stats_ingress_interface(rt->sh.stats, (uint8_t)id) || !want(rt, (uint8_t)id, name))
 			continue;
+		*tier += by_kernel_tier(rt, id);
 		mr_stats_ingress_sum(rt->sh.stats, (uint8_t)id, &one);
 		add_count(&sum->received, &one.received);
 		add_count(&sum->forwarded, &one.forwarded);
@@ -64,7 +73,7 @@ static uint64_t dropped_total(const struct mr_stats_ingress *s)
 	return total;
 }
 
-static int put_sums(struct mr_runtime *rt, const struct mr_stats_ingress *s, json_t *o)
+static int put_sums(struct mr_runtime *rt, const struct mr_stats_ingress *s, uint64_t tier, json_t *o)
 {
 	uint64_t dropped = dropped_total(s);
 	int64_t unfinished = (int64_t)(s->received.packets - s->forwarded.packets - s->kernel.packets - dropped);
@@ -75,11 +84,12 @@ static int put_sums(struct mr_runtime *rt, const struct mr_stats_ingress *s, jso
 		if (s->dropped[r])
 			err = json_object_set_new(reasons, name ? name : "unnamed", json_integer(num(s->dropped[r])));
 	}
-	json_t *more = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O*}", "received_packets",
+	json_t *more = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O*}", "received_packets",
 		num(s->received.packets), "received_bytes", num(s->received.bytes), "forwarded_packets",
 		num(s->forwarded.packets), "forwarded_bytes", num(s->forwarded.bytes), "kernel_packets",
 		num(s->kernel.packets), "kernel_bytes", num(s->kernel.bytes), "dropped_packets", num(dropped),
-		"hits_packets", num(s->hits), "unfinished_packets", (json_int_t)unfinished, "dropped", reasons);
+		"hits_packets", num(s->hits), "kernel_tier_packets", num(tier), "unfinished_packets",
+		(json_int_t)unfinished, "dropped", reasons);
 	err = err || !more || json_object_update(o, more);
 	json_decref(reasons);
 	json_decref(more);
@@ -89,8 +99,9 @@ static int put_sums(struct mr_runtime *rt, const struct mr_stats_ingress *s, jso
 int mr_show_traffic(struct mr_runtime *rt, mr_show_pair_fn want, const char *name, json_t *o)
 {
 	struct mr_stats_ingress sum;
-	sum_pairs(rt, want, name, &sum);
-	return put_sums(rt, &sum, o);
+	uint64_t tier;
+	sum_pairs(rt, want, name, &sum, &tier);
+	return put_sums(rt, &sum, tier, o);
 }
 
 /* Packets of our own: ICMP errors, by what they say. */
@@ -117,9 +128,10 @@ static json_t *own_packets(struct mr_runtime *rt, const struct mr_stats_ingress 
 json_t *mr_show_totals(struct mr_runtime *rt)
 {
 	struct mr_stats_ingress sum, own;
+	uint64_t tier;
 	int64_t held = 0;
 	/* Outcomes are read before what is held: a packet between the two counts as unaccounted, never twice. */
-	sum_pairs(rt, every_pair, NULL, &sum);
+	sum_pairs(rt, every_pair, NULL, &sum, &tier);
 	mr_stats_ingress_sum(rt->sh.stats, MR_STATS_OWN, &own);
 	for (unsigned w = 0; w < rt->sh.worker_cnt; w++)
 		held += (int64_t)load(&mr_stats_worker(rt->sh.stats, w)->held);
@@ -129,7 +141,7 @@ json_t *mr_show_totals(struct mr_runtime *rt)
 	json_t *o = json_pack("{s:I, s:I, s:o}", "held_packets", (json_int_t)held, "unaccounted_packets",
 		(json_int_t)((int64_t)sum.received.packets - finished - held + own_waiting), "own",
 		own_packets(rt, &own));
-	if (!o || put_sums(rt, &sum, o)) {
+	if (!o || put_sums(rt, &sum, tier, o)) {
 		json_decref(o);
 		return NULL;
 	}
@@ -150,7 +162,7 @@ static json_t *pipeline_pairs(struct mr_runtime *rt, const char *name)
 			continue;
 		mr_stats_ingress_sum(rt->sh.stats, (uint8_t)id, &one);
 		json_t *o = json_pack("{s:o}", "interface", mr_show_text(interface));
-		if (!o || put_sums(rt, &one, o) || json_array_append(list, o)) {
+		if (!o || put_sums(rt, &one, by_kernel_tier(rt, id), o) || json_array_append(list, o)) {
 			json_decref(list);
 			list = NULL;
 		}

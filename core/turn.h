@@ -2,7 +2,8 @@
 /*
  * turn.h - what one worker holds while it turns: the frames just received, what leaves, and its counters.
  *
- *     worker.c   receives, parses, looks up; hits                    ┐
+ *     turn.c     one turn after the other
+ *     worker.c   parses, looks up; hits                              ┐
  *     miss.c     the rest: classify, stages, store                   ├─► transmit.c ─► tx ring │ hand-off │ TAP │ back to the pool
  *     idle.c     when there is nothing to do                         ┘
  *
@@ -16,9 +17,11 @@
 #include "core/worker.h"
 #include <pthread.h>
 
-#define MR_PENDING      256 /* frames waiting for one egress before they are sent in the middle of a turn */
-#define MR_GIVE         256 /* frames waiting to go back to the magazine */
-#define MR_NEXTHOP_WAYS 8   /* copies of next hops kept during a turn */
+#define MR_PENDING            256 /* frames waiting for one egress before they are sent in the middle of a turn */
+#define MR_GIVE               256 /* frames waiting to go back to the magazine */
+#define MR_NEXTHOP_WAYS       8   /* copies of next hops kept during a turn */
+
+#define MR_OFFLOAD_CANDIDATES 256 /* a power of two, and of 64 at least */
 
 struct mr_egress {
 	unsigned cnt;
@@ -30,6 +33,7 @@ struct mr_egress {
 struct mr_arrivals {
 	unsigned cnt;
 	unsigned interface_id;
+	uint16_t queue; /* of it; of fragments that come out of another ring, the one before */
 	struct mr_frame frame[MR_BATCH];
 	uint8_t *data[MR_BATCH];
 	struct mr_parsed parsed[MR_BATCH];
@@ -64,11 +68,31 @@ struct mr_missed {
 	mr_flow_ref ref;
 };
 
+/* A flow to be left to the kernel tier as soon as nothing of it is under way here (core/offload_turn.c). */
+struct mr_candidate {
+	mr_flow_ref ref;
+	uint32_t session;
+	uint32_t packets; /* of the record, then */
+	uint32_t born_ms;
+	uint16_t queue;
+	uint8_t interface_id;
+	bool closing; /* the record was marked so, and the session had not heard why */
+};
+
+struct mr_offloading {
+	unsigned cnt;
+	uint64_t taken[MR_OFFLOAD_CANDIDATES / 64]; /* bit by slot, which is a hash of the reference */
+	uint32_t emptied_ms[MR_MAX_INTERFACES + 1]; /* when one of its queues here was last found empty */
+	struct mr_candidate candidate[MR_OFFLOAD_CANDIDATES];
+};
+
 struct mr_worker {
 	struct mr_pass pass;
 	struct mr_shared *sh;
 	unsigned idx;
-	bool alone;           /* the only worker: nobody else writes records in user space */
+	bool alone;           /* the only worker, and no kernel tier: nobody else writes records */
+	bool offloads;        /* some pair of the plan's may be left to the kernel tier */
+	struct mr_tier *tier; /* NULL: none */
 	struct mr_plan *plan; /* of this turn */
 	struct mr_stats_worker *stats;
 	struct mr_magazine *magazine;
@@ -103,6 +127,8 @@ struct mr_worker {
 	uint64_t give[MR_GIVE];
 	unsigned give_cnt;
 
+	struct mr_offloading offloading;
+
 	uint32_t swept_ms;
 	uint64_t busy_ns; /* when it last had something to do */
 
@@ -130,7 +156,7 @@ static inline mr_flow_ref mr_turn_ref(const struct mr_flows *t, const struct mr_
 	return f->family == 4 ? mr_flows_ref4(t, f->rec) : mr_flows_ref6(t, f->rec);
 }
 
-/* worker.c */
+/* worker.c: the hit path */
 /* Finishes the w->in.cnt frames of w->in.frame, received on this interface. */
 void mr_turn_batch(struct mr_worker *w, unsigned interface_id);
 /* One packet more in a record. */
@@ -193,6 +219,13 @@ static inline void mr_transmit_frame(struct mr_worker *w, const struct mr_frame 
 	if (++e->cnt == MR_PENDING)
 		mr_transmit_overflow(w, egress);
 }
+
+/* offload_turn.c: candidates for the kernel tier */
+/* A packet was decided by this record, which is not marked yet or is marked CLOSING. */
+void mr_offload_consider(struct mr_worker *w, mr_flow_ref ref, const struct mr_flow_state *live, uint8_t ingress);
+void mr_offload_emptied(struct mr_worker *w, const struct mr_queue *queue); /* nothing was in it */
+void mr_offload_turn_end(struct mr_worker *w);                              /* after the flush; there are candidates */
+void mr_offload_begin(struct mr_worker *w, bool offloads);                  /* another plan */
 
 /* idle.c */
 void mr_idle_rest(struct mr_worker *w);

@@ -4,34 +4,28 @@
  */
 #include "core/apply.h"
 #include "core/decide.h"
-#include "core/fragment.h"
 #include "core/hold.h"
-#include "core/icmp.h"
 #include "core/route.h"
 #include "core/split.h"
 #include "core/turn.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#define TCP_FIN      0x01
-#define TCP_SYN      0x02
-#define TCP_RST      0x04
-#define TCP_ACK      0x10
-#define PARSE_AHEAD  12 /* frames whose headers are asked for before they are read */
-#define SWEEP_MS_MAX 16 /* a worker that slept long sweeps no more than this at once */
+#define TCP_FIN     0x01
+#define TCP_SYN     0x02
+#define TCP_RST     0x04
+#define TCP_ACK     0x10
+#define PARSE_AHEAD 12 /* frames whose headers are asked for before they are read */
 
 /* ---- hits ----------------------------------------------------------------------------------------------------- */
 
 /*
- * Two workers may meet on one record, and so may the kernel tier once it is offloaded; then additions are locked, about 25 clocks each.
+ * Two workers may meet on one record, and so may the kernel tier; then additions are locked, about 25 clocks each.
  * A single worker that has it for itself adds without.
  */
-static __always_inline void record_count(struct mr_worker *w, struct mr_flow_state *st, uint16_t flags, uint32_t bytes)
+static __always_inline void record_count(struct mr_worker *w, struct mr_flow_state *st, uint32_t bytes)
 {
-	if (w->alone && !(flags & MR_FLOW_OFFLOAD)) {
+	if (w->alone) {
 		__atomic_store_n(&st->bytes, st->bytes + bytes, __ATOMIC_RELAXED);
 		__atomic_store_n(&st->packets, st->packets + 1, __ATOMIC_RELAXED);
 	} else {
@@ -43,7 +37,7 @@ static __always_inline void record_count(struct mr_worker *w, struct mr_flow_sta
 
 void mr_turn_record_count(struct mr_worker *w, struct mr_flow_state *st, uint32_t bytes)
 {
-	record_count(w, st, __atomic_load_n(&st->flags, __ATOMIC_RELAXED), bytes);
+	record_count(w, st, bytes);
 }
 
 /* A copy for the turn: a change is in force with the next one. */
@@ -108,6 +102,9 @@ static __attribute__((noinline)) void not_ready(struct mr_worker *w, const struc
 		mr_answer_drop(w, f, data, p, ingress, MR_REASON_NEIGHBOUR_FAILED, 0);
 		return;
 	}
+	/* Once the neighbour is known, nothing goes before those that wait. */
+	if (how->rec && how->st->flags & MR_FLOW_OFFLOAD)
+		mr_flows_mark(w->sh->flows, mr_turn_ref(w->sh->flows, how), how->st->session, 0, MR_FLOW_OFFLOAD);
 	if (mr_hold_put(w->hold, slot, f, p, ingress, how))
 		mr_frames_tag(w->sh->frames, f->addr, MR_OWNER_HELD, w->plan->ingress[ingress].interface_id, w->idx);
 	else
@@ -201,8 +198,8 @@ static bool tell_session(struct mr_worker *w, const struct mr_found *f, uint8_t 
 	if (state == MR_SESSION_FREE)
 		return false;
 	uint16_t track = mr_decide_track(MR_IP_TCP, state);
-	if ((st->flags & MR_FLOW_TRACK) != track)
-		store(w, f, (st->flags & ~MR_FLOW_TRACK) | track);
+	if ((st->flags & MR_FLOW_TRACK) != track) /* back to the kernel tier in order, as any other */
+		store(w, f, (st->flags & ~(MR_FLOW_TRACK | MR_FLOW_OFFLOAD)) | track);
 	return true;
 }
 
@@ -240,7 +237,8 @@ static __attribute__((noinline)) bool reroute(struct mr_worker *w, unsigned i, c
 	bool kernel = a.verdict == MR_ROUTE_KERNEL;
 	if (a.verdict == MR_ROUTE_DROP || (!kernel && !a.slot) || (kernel && st->flags & (MR_FLOW_SNAT | MR_FLOW_DNAT)))
 		return false;
-	uint16_t kept = st->flags & ~(MR_FLOW_VERSION_MASK | MR_FLOW_NO_TTL);
+	/* The kernel tier waits for what came up meanwhile to be sent. */
+	uint16_t kept = st->flags & ~(MR_FLOW_VERSION_MASK | MR_FLOW_NO_TTL | MR_FLOW_OFFLOAD);
 	st->flags = kept | (uint16_t)(a.version << MR_FLOW_VERSION_SHIFT) | (kernel ? MR_FLOW_NO_TTL : 0);
 	st->nexthop = kernel ? MR_NEXTHOP_KERNEL : a.slot;
 	w->nexthop_slot[st->nexthop % MR_NEXTHOP_WAYS] = 0; /* it may have been made just now */
@@ -258,6 +256,14 @@ static inline bool same_ingress(const struct mr_worker *w, unsigned i, uint8_t i
 	return pipeline >= 0 && pi->ingress[pipeline] == ingress;
 }
 
+/* What came by a record that is not the kernel tier's yet, or that a FIN closed which nobody heard of. */
+static __always_inline void consider(struct mr_worker *w, const struct mr_found *f)
+{
+	if ((f->st->flags & (MR_FLOW_OFFLOAD | MR_FLOW_CLOSING)) != MR_FLOW_OFFLOAD &&
+		w->plan->ingress[f->ingress].offload)
+		mr_offload_consider(w, mr_turn_ref(w->sh->flows, f), f->live, f->ingress);
+}
+
 static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr_found *f)
 {
 	const struct mr_parsed *p = &w->in.parsed[i];
@@ -273,7 +279,9 @@ static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr
 		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN || !tell_session(w, f, p->tcp_flags))
 			return false;
 	}
-	record_count(w, f->live, f->st->flags, frame.len);
+	record_count(w, f->live, frame.len);
+	if (w->offloads)
+		consider(w, f);
 	if (f->st->effects && !run_effects(w, f->st->effects, frame.len)) {
 		mr_transmit_drop(w, &frame, f->ingress, MR_REASON_METER);
 		return true;
@@ -450,155 +458,4 @@ void mr_turn_batch(struct mr_worker *w, unsigned interface_id)
 	hits(w);
 	if (w->missed_cnt)
 		mr_miss_finish(w);
-}
-
-static unsigned serve(struct mr_worker *w, struct mr_queue *q, unsigned interface_id)
-{
-	unsigned n = q->ops->rx(q, w->in.frame, MR_BATCH);
-	if (!n)
-		return 0;
-	w->in.cnt = n;
-	mr_turn_batch(w, interface_id);
-	if (mr_fragment_any_held(w->fragments))
-		mr_turn_fragments_release(w);
-	return n;
-}
-
-/* ---- the turn ---------------------------------------------------------------------------------------------------- */
-
-static void tell_time(struct mr_worker *w)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	w->pass.now_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-	w->pass.now_ms = (uint32_t)(w->pass.now_ns / 1000000u);
-}
-
-/* About once a millisecond: time-outs and what stages want done. */
-static void housekeep(struct mr_worker *w)
-{
-	uint32_t elapsed_ms = w->pass.now_ms - w->swept_ms;
-	if (!elapsed_ms)
-		return;
-	w->swept_ms = w->pass.now_ms;
-	if (elapsed_ms > SWEEP_MS_MAX)
-		elapsed_ms = SWEEP_MS_MAX;
-	mr_sessions_sweep(w->sh->sessions, w->idx, w->pass.now_ms, elapsed_ms * mr_sessions_budget(w->sh->sessions));
-	for (unsigned i = 0; i < w->plan->stage_cnt; i++) {
-		const struct mr_plan_stage *s = &w->plan->stage[i];
-		if (s->type->tick)
-			s->type->tick(s->self, w->idx, w->pass.now_ns);
-	}
-}
-
-/* Queues i, i + workers ... of every interface.  Found anew each turn: a plan's address may be that of one before. */
-static unsigned serve_all(struct mr_worker *w, bool *drained)
-{
-	unsigned got = 0;
-	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
-		const struct mr_plan_interface *pi = &w->plan->interface[id];
-		for (unsigned q = w->idx; q < pi->queue_cnt; q += w->sh->worker_cnt) {
-			unsigned n = serve(w, pi->queue[q], id);
-			if (!n && !pi->queue[q]->ops->drained(pi->queue[q]))
-				*drained = false;
-			got += n;
-		}
-	}
-	return got;
-}
-
-static void service_all(struct mr_worker *w)
-{
-	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
-		const struct mr_plan_interface *pi = &w->plan->interface[id];
-		for (unsigned q = w->idx; q < pi->queue_cnt; q += w->sh->worker_cnt)
-			pi->queue[q]->ops->service(pi->queue[q]);
-	}
-}
-
-unsigned mr_worker_poll(struct mr_worker *w)
-{
-	bool drained = true;
-	if (!w->started)
-		mr_epoch_online(w->sh->epoch, w->idx);
-	w->plan = atomic_load_explicit(&w->sh->plan, memory_order_acquire);
-	w->pass.plan = w->plan;
-	tell_time(w);
-	memset(w->nexthop_slot, 0, sizeof(w->nexthop_slot));
-	unsigned got = mr_transmit_take(w);
-	if (mr_hold_cnt(w->hold))
-		mr_hold_release(w);
-	got += serve_all(w, &drained);
-	mr_turn_fragments_end(w);
-	mr_transmit_flush(w);
-	service_all(w);
-	housekeep(w);
-	mr_turn_add(&w->stats->loops, 1);
-	if (got)
-		mr_turn_add(&w->stats->busy_loops, 1);
-	bool waits = mr_hold_cnt(w->hold) || mr_fragment_any_held(w->fragments);
-	atomic_store_explicit(&w->drained, drained && !got && !waits, memory_order_release);
-	if (w->started)
-		mr_epoch_quiet(w->sh->epoch, w->idx);
-	else
-		mr_epoch_offline(w->sh->epoch, w->idx);
-	return got;
-}
-
-bool mr_worker_drained(const struct mr_worker *w)
-{
-	return atomic_load_explicit(&w->drained, memory_order_acquire) && !mr_handoff_waiting(w->sh->handoff, w->idx);
-}
-
-/* ---- life -------------------------------------------------------------------------------------------------------- */
-
-static void free_parts(struct mr_worker *w)
-{
-	mr_hold_destroy(w->hold);
-	mr_fragment_destroy(w->fragments);
-	mr_icmp_limit_destroy(w->icmp_limit);
-	free(w->egress);
-	free(w);
-}
-
-int mr_worker_create(struct mr_shared *sh, unsigned idx, struct mr_worker **out, struct mr_error *e)
-{
-	struct mr_worker *w = aligned_alloc(64, (sizeof(*w) + 63) / 64 * 64);
-	struct mr_frames_census census;
-	if (!w)
-		return mr_error_set(e, -ENOMEM, "no memory for worker %u", idx);
-	memset(w, 0, sizeof(*w));
-	mr_frames_count(sh->frames, &census);
-	w->egress = calloc(MR_MAX_INTERFACES + 1, sizeof(*w->egress));
-	w->hold = mr_hold_create(census.total_cnt / sh->worker_cnt / 8);
-	w->fragments = mr_fragment_create(census.total_cnt / sh->worker_cnt / 8);
-	w->icmp_limit = mr_icmp_limit_create(mr_flows_seed(sh->flows) + idx);
-	if (!w->egress || !w->hold || !w->fragments || !w->icmp_limit) {
-		free_parts(w);
-		return mr_error_set(e, -ENOMEM, "no memory for worker %u", idx);
-	}
-	w->sh = sh;
-	w->idx = idx;
-	w->alone = sh->worker_cnt == 1;
-	w->pass = (struct mr_pass){ .sh = sh, .worker = idx };
-	w->stats = mr_stats_worker(sh->stats, idx);
-	w->magazine = mr_frames_magazine(sh->frames, idx);
-	w->base = mr_frames_base(sh->frames);
-	w->frame_mask = mr_frames_frame_bytes(sh->frames) - 1;
-	w->seed = mr_flows_seed(sh->flows);
-	for (unsigned i = 0; i < 2; i++)
-		w->version[i] = sh->routes ? mr_routes_versions(sh->routes, i ? 6 : 4) : NULL;
-	tell_time(w);
-	w->swept_ms = w->pass.now_ms;
-	*out = w;
-	return 0;
-}
-
-void mr_worker_destroy(struct mr_worker *w)
-{
-	if (!w)
-		return;
-	mr_worker_stop(w); /* again: what others handed over after it had stopped */
-	mr_frames_flush(w->magazine);
-	free_parts(w);
 }

@@ -3,7 +3,7 @@
 
 #include "core/explain_frame.h"
 #include "core/handback.h"
-#include "core/interface.h"
+#include "core/tier_table.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -112,6 +112,11 @@ struct mr_queue *mr_interface_queue(struct mr_interface *i, unsigned queue_idx)
 	return &i->queue[queue_idx].queue;
 }
 
+const struct mr_interface_info *mr_interface_info(const struct mr_interface *i)
+{
+	return &i->info;
+}
+
 int mr_handback_send(struct mr_handback *h, const void *frame, uint32_t len)
 {
 	if (!h->answer)
@@ -164,6 +169,8 @@ static void publish(struct rig *r, const char *yaml)
 	if (old)
 		mr_plan_adopt(plan, old);
 	atomic_store(&r->sh.plan, plan);
+	if (r->sh.tier)
+		mr_tier_shared(r->sh.tier)->word = MR_TIER_WORD(plan->generation, r->serial & 1);
 	if (old) {
 		CHECK(!mr_epoch_wait(r->sh.epoch, mr_epoch_retire(r->sh.epoch), 5000), "workers hold the old plan");
 		mr_plan_destroy(old);
@@ -179,6 +186,9 @@ static void open_interfaces(struct rig *r, const char *yaml, unsigned queues)
 		struct mr_nexthop nh = { .kind = MR_NH_WIRE, .egress = id, .mtu = 1500 };
 		r->name[id] = strdup(c->interfaces[i].name);
 		r->interface[id].queue_cnt = queues;
+		r->interface[id].info = (struct mr_interface_info){
+			.name = r->name[id], .kind = MR_INTERFACE_XSK, .mode = MR_MODE_COPY
+		};
 		for (unsigned q = 0; q < RIG_QUEUES; q++) {
 			struct rig_queue *rq = &r->interface[id].queue[q];
 			rq->queue.ops = &ops;
@@ -205,6 +215,25 @@ static void session_expired(void *ctx, uint32_t idx, struct mr_session *s)
 		if (st->type->expire)
 			st->type->expire(st->self, s->priv + st->session_offset);
 	}
+}
+
+/* Memory as core/tier.c has it, and no map behind it. */
+static struct mr_tier_maps *make_tier(void)
+{
+	struct mr_tier_maps *t = calloc(1, sizeof(*t));
+	CHECK(t, "no memory");
+	for (unsigned m = 0; m < MR_TIER_MAP_CNT; m++)
+		t->fd[m] = -1;
+	t->at[MR_TIER_MAP_TIER] = calloc(1, sizeof(struct mr_tier));
+	CHECK(t->at[MR_TIER_MAP_TIER], "no memory");
+	for (unsigned id = 1; id < MR_TIER_EGRESS; id++)
+		t->egress[id] = id;
+	return t;
+}
+
+void rig_takes(struct rig *r, const char *interface, bool takes)
+{
+	r->sh.tier->egress[rig_id(r, interface)] = takes;
 }
 
 struct rig *rig_create(const char *yaml, const struct rig_options *opt)
@@ -247,6 +276,8 @@ struct rig *rig_create(const char *yaml, const struct rig_options *opt)
 	mr_sessions_on_expire(r->sh.sessions, session_expired, r);
 	if (opt->route)
 		opt->route(&r->sh);
+	if (opt->tier)
+		r->sh.tier = make_tier();
 	open_interfaces(r, yaml, opt->queues ? opt->queues : workers);
 	publish(r, yaml);
 	for (unsigned w = 0; w < workers; w++)
@@ -268,6 +299,9 @@ void rig_destroy(struct rig *r)
 	mr_stats_destroy(r->sh.stats);
 	mr_epoch_destroy(r->sh.epoch);
 	mr_frames_destroy(r->sh.frames);
+	if (r->sh.tier)
+		free(r->sh.tier->at[MR_TIER_MAP_TIER]);
+	free(r->sh.tier);
 	for (unsigned id = 0; id < 8; id++) {
 		free(r->name[id]);
 		free(r->handback[id].taken.frame);

@@ -10,6 +10,7 @@
 #define RIG_H
 
 #include "core/handoff.h"
+#include "core/interface.h"
 #include "core/worker.h"
 
 #define RIG_QUEUES 4
@@ -40,6 +41,7 @@ struct rig_queue {
 struct mr_interface {
 	struct rig_queue queue[RIG_QUEUES];
 	unsigned queue_cnt;
+	struct mr_interface_info info; /* of a device in copy mode */
 };
 
 struct mr_handback {
@@ -53,6 +55,7 @@ struct rig_options {
 	uint32_t half_open_max;
 	uint32_t frames; /* default 1024 */
 	unsigned queues; /* of each interface; default worker_cnt */
+	bool tier;       /* there is a kernel tier, and every interface takes its frames */
 	/* Puts routes and neighbours in place, which end after the rig; may be NULL. */
 	void (*route)(struct mr_shared *sh);
 };
@@ -74,6 +77,8 @@ void rig_destroy(struct rig *r);
 void rig_reload(struct rig *r, const char *yaml);
 /* The same configuration after the link states changed. */
 void rig_refresh(struct rig *r);
+/* Whether frames of the kernel tier may leave by the interface. */
+void rig_takes(struct rig *r, const char *interface, bool takes);
 unsigned rig_id(struct rig *r, const char *interface);
 struct mr_plan *rig_plan(struct rig *r);
 

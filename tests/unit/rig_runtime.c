@@ -10,7 +10,7 @@
 
 /* In place of core/interface.c and core/runtime.c. */
 
-static struct mr_interface_info info = { .name = "rig",
+static const struct mr_interface_info info = { .name = "rig",
 	.device = "rig0",
 	.driver = "rig",
 	.kind = MR_INTERFACE_MEMORY,
@@ -19,11 +19,6 @@ static struct mr_interface_info info = { .name = "rig",
 	.queue_cnt = 1,
 	.device_queue_cnt = 1,
 	.up = true };
-
-const struct mr_interface_info *mr_interface_info(const struct mr_interface *i)
-{
-	return &info;
-}
 
 void mr_interface_poll(struct mr_interface *i)
 {
@@ -86,6 +81,8 @@ struct mr_runtime *rig_runtime_create(struct rig *r)
 	for (unsigned id = 1; id < sizeof(r->name) / sizeof(r->name[0]); id++) {
 		rt->interface[id].name = r->name[id];
 		rt->interface[id].open = r->name[id] ? &r->interface[id] : NULL;
+		if (!r->sh.tier) /* else they stay what the plan made of them */
+			r->interface[id].info = info;
 	}
 	rig_runtime_refresh(rt, r);
 	return rt;
