@@ -116,9 +116,11 @@ static void note_offload(const char *name, const json_t *offload, FILE *out)
 	if (!offload)
 		return;
 	if (mr_ask_text(offload, "in_why")[0])
-		fprintf(out, "%s: flows in by it are not left to the kernel tier: %s\n", name, mr_ask_text(offload, "in_why"));
+		fprintf(out, "%s: flows in by it are not left to the kernel tier: %s\n", name,
+			mr_ask_text(offload, "in_why"));
 	if (mr_ask_text(offload, "out_why")[0])
-		fprintf(out, "%s: flows out by it are not left to the kernel tier: %s\n", name, mr_ask_text(offload, "out_why"));
+		fprintf(out, "%s: flows out by it are not left to the kernel tier: %s\n", name,
+			mr_ask_text(offload, "out_why"));
 	if (mr_ask_int(offload, "sent_packets"))
 		fprintf(out, "%s: %s packets sent by the kernel tier, %s of them lost\n", name,
 			mr_number_count(mr_ask_int(offload, "sent_packets"), sent),

@@ -44,7 +44,7 @@ struct mr_flows_usage {
 	uint64_t live4, live6, overflow4, overflow6;
 	uint64_t slots4, slots6;
 	uint64_t offloaded; /* records marked MR_FLOW_OFFLOAD */
-	uint64_t bytes; /* of memory */
+	uint64_t bytes;     /* of memory */
 	bool huge;
 };
 

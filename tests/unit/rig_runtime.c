@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "rig_runtime.h"
 
+#include "core/egress.h"
 #include "core/hotplug.h"
 #include "core/reload.h"
+#include "core/tier.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -22,6 +24,12 @@ static const struct mr_interface_info info = { .name = "rig",
 
 void mr_interface_poll(struct mr_interface *i)
 {
+}
+
+bool mr_egress_is(const struct mr_runtime *rt, unsigned id, const char **why)
+{
+	*why = "";
+	return rt->sh.tier && mr_tier_takes(rt->sh.tier, id);
 }
 
 void mr_hotplug_poll(struct mr_runtime *rt)
