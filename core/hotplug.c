@@ -197,6 +197,7 @@ static void add_steer_counters(struct mr_runtime_interface *ri)
 	sum->unparsed += last.unparsed;
 	sum->handed_back += last.handed_back;
 	sum->unserved += last.unserved;
+	sum->offloaded += last.offloaded;
 }
 
 void mr_hotplug_close(struct mr_runtime *rt, unsigned id)
