@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* check.c - what `millrace check` does: everything up to touching the system, then tells the plan. */
+#include "core/offload.h"
+#include "core/offload_device.h"
+#include "core/redirect.h"
 #include "core/reload.h"
 #include "core/route.h"
 #include "core/show_part.h"
@@ -31,9 +34,27 @@ static void warn(struct check *k, const char *fmt, ...)
 	json_array_append_new(k->warnings, json_string(text));
 }
 
+/* What of the kernel tier it will have, as far as that can be told before its program is on the device. */
+static json_t *offload_json(struct check *k, const struct mr_config_interface *c, const struct mr_interface_info *info,
+	struct mr_redirect *r)
+{
+	char in_why[160] = "", out_why[320] = "no pipeline leaves flows to the kernel";
+	bool in = mr_offload_in(k->config, c, info, in_why, sizeof(in_why)), out = false;
+	if (!info->up)
+		snprintf(out_why, sizeof(out_why), "the link is down");
+	else if (mr_offload_wanted(k->config) && r)
+		out = mr_redirect_target(r, info->ifindex, info->device, info->driver, out_why, sizeof(out_why)) ||
+			(info->mode != MR_MODE_GENERIC && mr_redirect_driver(info->driver));
+	return json_pack("{s:b, s:s, s:b, s:s}", "in", (int)in, "in_why", in_why, "out", (int)out, "out_why",
+		out ? "" : out_why);
+}
+
 static json_t *interfaces_json(struct check *k)
 {
 	json_t *all = json_array();
+	struct mr_redirect *r = NULL;
+	if (mr_redirect_open(&r, NULL))
+		r = NULL;
 	for (uint32_t i = 0; i < k->config->interface_cnt; i++) {
 		const struct mr_config_interface *c = &k->config->interfaces[i];
 		const struct mr_interface_info *info = &k->info[i];
@@ -57,6 +78,7 @@ static json_t *interfaces_json(struct check *k)
 			json_object_set_new(
 				o, "channels_set", info->channels ? json_integer(info->channels) : json_null());
 			json_object_set_new(o, "rss", json_string(info->spread));
+			json_object_set_new(o, "offload", offload_json(k, c, info, r));
 			if (info->spread_why[0] && k->worker_cnt > 1)
 				warn(k, "interfaces.%s: %s", c->name, info->spread_why);
 			if (info->held_by[0]) {
@@ -98,6 +120,7 @@ static json_t *interfaces_json(struct check *k)
 				info->queue_cnt);
 		json_array_append_new(all, o);
 	}
+	mr_redirect_close(r);
 	return all;
 }
 
@@ -263,6 +286,18 @@ static void print_list(FILE *out, const json_t *list)
 	json_array_foreach(list, i, v) fprintf(out, "%s%s", i ? ", " : "", json_string_value(v));
 }
 
+static void print_offload(FILE *out, const json_t *offload)
+{
+	static const char *const way[][2] = { { "in", "in_why" }, { "out", "out_why" } };
+	fprintf(out, "  %-12s kernel tier:", "");
+	for (unsigned i = 0; i < 2; i++) {
+		const char *why = json_string_value(json_object_get(offload, way[i][1]));
+		fprintf(out, "%s %s %s%s%s", i ? ";" : "", way[i][0],
+			json_is_true(json_object_get(offload, way[i][0])) ? "yes" : "no", *why ? ": " : "", why);
+	}
+	fputc('\n', out);
+}
+
 static void print_text(FILE *out, const char *path, const json_t *data)
 {
 	size_t i;
@@ -284,6 +319,8 @@ static void print_text(FILE *out, const char *path, const json_t *data)
 			json_is_true(json_object_get(o, "promiscuous")) ? ", promiscuous" : "");
 		if (device)
 			fprintf(out, "  %-12s RSS: %s\n", "", json_string_value(json_object_get(o, "rss")));
+		if (device)
+			print_offload(out, json_object_get(o, "offload"));
 		const char *because = json_string_value(json_object_get(o, "on_exit_because"));
 		if (device && !strcmp(json_string_value(json_object_get(o, "on_exit")), "drop"))
 			fprintf(out,

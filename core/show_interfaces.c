@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/egress.h"
+#include "core/offload_device.h"
 #include "core/show_part.h"
 #include "core/steer.h"
+#include "core/tier.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -114,6 +117,50 @@ static int put_steer(json_t *o, const struct mr_steer *now, const struct mr_stee
 			(json_int_t)(c.handed_back + before->handed_back)));
 }
 
+/* Whether its packets are left to the kernel tier, and why not. */
+static bool offload_in(struct mr_runtime *rt, unsigned id, char *why, size_t why_bytes)
+{
+	const struct mr_runtime_interface *ri = &rt->interface[id];
+	if (!ri->open) {
+		snprintf(why, why_bytes, "it is not open");
+		return false;
+	}
+	bool may = mr_offload_in(mr_runtime_plan(rt)->config, &ri->config, mr_interface_info(ri->open), why, why_bytes);
+	if (may && !rt->sh.tier)
+		snprintf(why, why_bytes, "%s",
+			rt->tier_wanted ? "there is no kernel tier: the log of the start says why"
+					: "nothing wanted a kernel tier when the program started: restart it");
+	return may && rt->sh.tier;
+}
+
+static const char *offload_out_why(struct mr_runtime *rt, unsigned id, const char *why)
+{
+	const struct mr_runtime_interface *ri = &rt->interface[id];
+	if (!ri->open)
+		return "it is not open";
+	if (ri->is_file)
+		return "capture files and memory are not sent by the kernel";
+	if (!rt->sh.tier)
+		return "there is no kernel tier";
+	return why[0] ? why : "the link is down";
+}
+
+static int put_offload(json_t *o, struct mr_runtime *rt, unsigned id)
+{
+	struct mr_tier_egress count = { 0 };
+	const char *out_why = "";
+	char in_why[160];
+	bool in = offload_in(rt, id, in_why, sizeof(in_why));
+	bool out = mr_egress_is(rt, id, &out_why);
+	if (rt->sh.tier)
+		mr_tier_egress_read(rt->sh.tier, id, &count);
+	return json_object_set_new(o, "offload",
+		json_pack("{s:b, s:o, s:b, s:o, s:I, s:I, s:I}", "in", (int)in, "in_why", mr_show_text(in_why), "out",
+			(int)out, "out_why", mr_show_text(out ? "" : offload_out_why(rt, id, out_why)), "sent_packets",
+			(json_int_t)count.sent_packets, "sent_bytes", (json_int_t)count.sent_bytes, "lost_packets",
+			(json_int_t)count.lost_packets));
+}
+
 static json_t *one_interface(struct mr_runtime *rt, unsigned id)
 {
 	struct mr_runtime_interface *ri = &rt->interface[id];
@@ -134,7 +181,7 @@ static json_t *one_interface(struct mr_runtime *rt, unsigned id)
 	if (!err && !ri->is_file)
 		err = put_steer(o, ri->open ? mr_interface_steer(ri->open) : NULL, &ri->closed_steer);
 	if (!err)
-		err = put_counters(o, &sum) || json_object_set(o, "queues", queues) ||
+		err = put_offload(o, rt, id) || put_counters(o, &sum) || json_object_set(o, "queues", queues) ||
 			mr_show_traffic(rt, mr_show_pair_of_interface, ri->name, o);
 	json_decref(queues);
 	if (err) {
