@@ -201,12 +201,12 @@ def iperf(tap, bed, far, name, words=(), size=32):
     return tap.ok(got >= size * 7 << 17 and not out.get("error"), "%s: iperf3 %s" % (name, " ".join(words) or "up"), out.get("error") or got)
 
 
-def conversations(tap, bed, far, cnt, name, port=8000, threads=8, size=0):
-    """Short connections, each answered byte for byte; or as large as is said."""
+def conversations(tap, bed, far, cnt, name, port=8000, threads=8, size=0, serve_at=None, ask_port=None):
+    """Short connections, each answered byte for byte; or as large as is said.  serve_at, ask_port: where who asks knows another address."""
     script = os.path.join(HERE, "conversations.py")
-    with bed.spawn("s", ["/usr/bin/python3", script, "serve", far, port], "server") as server:
+    with bed.spawn("s", ["/usr/bin/python3", script, "serve", serve_at or far, port], "server") as server:
         server.wait_for("serving")
-        said = bed.run("c", ["/usr/bin/python3", script, "call", far, port, cnt, threads, size], timeout_s=100).strip()
+        said = bed.run("c", ["/usr/bin/python3", script, "call", far, ask_port or port, cnt, threads, size], timeout_s=100).strip()
     return tap.same(said, str(cnt), "%s: %d %s connections, each answered byte for byte" % (name, cnt, "large" if size else "short"))
 
 
