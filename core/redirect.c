@@ -32,7 +32,7 @@ struct mr_redirect {
 	uint16_t family;
 	uint32_t group;
 	uint32_t seq;
-	char buf[ANSWER_BYTES];
+	char buf[ANSWER_BYTES] __attribute__((aligned(8)));
 };
 
 /*
@@ -54,14 +54,19 @@ bool mr_redirect_driver(const char *driver)
 
 /* ---- asking ------------------------------------------------------------------------------------------------------ */
 
-/* Sends a request and hands its one answer to fn.  What the kernel answered, or -errno. */
+/* Sends a request and hands its one answer to fn; what is left of an answer that could not be read before is thrown away.  What the
+ * kernel answered, or -errno. */
 static int exchange(struct mr_redirect *r, struct mnl_socket *nl, struct nlmsghdr *nlh, mnl_cb_t fn, void *ctx)
 {
+	const struct nlmsghdr *answer = (const void *)r->buf;
+	ssize_t n;
 	nlh->nlmsg_flags |= NLM_F_REQUEST;
 	nlh->nlmsg_seq = ++r->seq;
 	if (mnl_socket_sendto(nl, nlh, nlh->nlmsg_len) < 0)
 		return -errno;
-	ssize_t n = mnl_socket_recvfrom(nl, r->buf, sizeof(r->buf));
+	do
+		n = mnl_socket_recvfrom(nl, r->buf, sizeof(r->buf));
+	while (n >= (ssize_t)sizeof(*answer) && answer->nlmsg_seq != r->seq);
 	if (n < 0 || mnl_cb_run(r->buf, (size_t)n, r->seq, mnl_socket_get_portid(nl), fn, ctx) < 0)
 		return -errno;
 	return 0;
