@@ -165,9 +165,15 @@ static void sweep(void *ctx)
 	swept++;
 }
 
+/* Where others look, as the kernel tier does. */
+static uint8_t versions[2][MR_ROUTE_BUCKETS];
+static __u64 tags[MR_MAX_INTERFACES + 1][MR_ROUTE_VLAN_WORDS];
+
 static void up(void)
 {
-	struct mr_routes_options opt = { .neighbours = (void *)&told, .sweep = sweep };
+	struct mr_routes_options opt = {
+		.neighbours = (void *)&told, .sweep = sweep, .version = versions, .vlan = tags
+	};
 	cr_assert_eq(mr_routes_create(&opt, &r, NULL), 0);
 	for (uint32_t i = 1; i <= 3; i++)
 		link_is(i, UP, 0, 0, 0);
@@ -227,6 +233,8 @@ Test(route, versions_move_with_their_prefix_only)
 	cr_assert_eq(ask("10.0.0.1", 1).version, other);
 	const uint8_t *v = mr_routes_versions(r, 4);
 	cr_assert_eq(v[198 << 4 | 51 >> 4], ask("198.51.100.1", 1).version);
+	cr_assert_eq(v, versions[0], "in the memory that was given");
+	cr_assert_eq(mr_routes_versions(r, 6), versions[1]);
 	route_msg(RTM_NEWROUTE, "10.0.0.0", 8, RTN_UNICAST, "10.0.0.2@1");
 	cr_assert_neq(ask("10.255.0.1", 1).version, other, "a short prefix lies in several buckets");
 	before = ask("2001:db8::1", 1).version;
@@ -359,6 +367,8 @@ Test(route, vlan_devices_over_an_interface_are_ours)
 	link_is(7, UP, 2, 30, 0);
 	is("198.51.100.1", MR_ROUTE_SLOT, MR_REASON_NONE);
 	cr_assert(told[7].interface_id == 2 && told[7].vlan == 30 && told[7].up && told[7].mac[5] == 7);
+	cr_assert(mr_routes_takes_tag(r, 2, 1, 30) && !mr_routes_takes_tag(r, 2, 1, 31));
+	cr_assert_eq(tags[2][0], 1ULL << 30, "where others see it too");
 	mr_routes_interface(r, 2, 0);
 	is("198.51.100.1", MR_ROUTE_KERNEL, MR_REASON_UNMIRRORED);
 	cr_assert_eq(told[7].interface_id, 0);
