@@ -11,6 +11,7 @@
 #include "core/explain_frame.h"
 #include "core/hold.h"
 #include "core/icmp.h"
+#include "core/offload.h"
 #include "core/route.h"
 #include "core/route_flows.h"
 #include "kern/rewrite.h"
@@ -182,7 +183,7 @@ static const uint8_t wan_mac[6] = { 2, 0, 0, 0, 0, 0x77 };
 
 static struct rig *box_of(const char *yaml, unsigned workers)
 {
-	struct rig_options opt = { .route = use_net, .worker_cnt = workers };
+	struct rig_options opt = { .route = use_net, .worker_cnt = workers, .tier = strstr(yaml, "offload:") };
 	struct rig *r = rig_create(yaml, &opt);
 	route("198.51.100.0/24", MR_ROUTE_SLOT, 0, SLOT_A);
 	route("10.0.0.0/8", MR_ROUTE_SLOT, 0, SLOT_B);
@@ -617,6 +618,80 @@ static void mark(void *arg, uint16_t id)
 	((unsigned *)arg)[id]++;
 }
 
+#define YAML_OFFLOADING YAML "flows: { offload: always }\n"
+
+/* The one flow there is may be carried out inside XDP, as far as its record says. */
+static bool offloaded(struct rig *r)
+{
+	const struct mr_session *s = mr_session_at(r->sh.sessions, mr_sessions_next(r->sh.sessions, 1));
+	const struct mr_flow_state *st = mr_flows_state(r->sh.flows, s->ref[MR_FORWARD]);
+	return st->flags & MR_FLOW_OFFLOAD;
+}
+
+static const char *why_not(struct rig *r)
+{
+	const struct mr_session *s = mr_session_at(r->sh.sessions, mr_sessions_next(r->sh.sessions, 1));
+	const struct mr_flow4 *rec = mr_flows_record4(r->sh.flows, s->ref[MR_FORWARD]);
+	return mr_offload_name(mr_offload_judge(&r->sh, rig_plan(r), s, MR_FORWARD, rec->key.ingress, &rec->st));
+}
+
+Test(route_pipeline, an_offloaded_flow_follows_its_route_in_order)
+{
+	struct rig *r = box_of(YAML_OFFLOADING, 1);
+	say(r, "wan", FLOW);
+	cr_assert(offloaded(r));
+	cr_expect_str_eq(why_not(r), "");
+	route("198.51.100.0/24", MR_ROUTE_SLOT, 0, SLOT_B);
+	cr_expect_str_eq(why_not(r), "next-hop", "XDP sees the other version");
+	rig_say(r, "wan", FLOW);
+	rig_say(r, "wan", FLOW);
+	mr_worker_poll(r->worker[0]);
+	cr_expect_not(offloaded(r), "looked up anew: what came up is sent first");
+	rig_turn(r);
+	cr_expect(offloaded(r));
+	cr_expect_str_eq(why_not(r), "");
+	cr_expect_eq(rig_sent(r, "dmz"), 2);
+	finish(r);
+}
+
+Test(route_pipeline, an_offloaded_flow_waits_for_its_neighbour_in_order)
+{
+	struct rig *r = box_of(YAML_OFFLOADING, 1);
+	say(r, "wan", FLOW);
+	cr_assert(offloaded(r));
+	slot(r, SLOT_A, MR_NH_RESOLVING, "lan", 1500);
+	cr_expect_str_eq(why_not(r), "next-hop");
+	say(r, "wan", FLOW);
+	say(r, "wan", FLOW);
+	cr_expect_not(offloaded(r), "or XDP would send the next one before those that wait");
+	slot(r, SLOT_A, MR_NH_ROUTED, "lan", 1500);
+	rig_sent(r, "lan");
+	rig_turn(r);
+	cr_expect_eq(rig_sent(r, "lan"), 2);
+	say(r, "wan", FLOW);
+	cr_expect(offloaded(r));
+	slot(r, SLOT_A, MR_NH_UNREACHABLE, "lan", 1500);
+	cr_expect_str_eq(why_not(r), "next-hop");
+	slot(r, SLOT_A, MR_NH_ROUTED, "lan", 1500);
+	finish(r);
+}
+
+Test(route_pipeline, a_flow_whose_neighbour_is_new_goes_over_behind_those_that_waited)
+{
+	struct rig *r = box_of(YAML_OFFLOADING, 1);
+	slot(r, SLOT_A, MR_NH_RESOLVING, "lan", 1500);
+	say(r, "wan", FLOW);
+	say(r, "wan", FLOW);
+	cr_expect_not(offloaded(r));
+	slot(r, SLOT_A, MR_NH_ROUTED, "lan", 1500);
+	rig_turn(r);
+	cr_expect_not(offloaded(r), "nothing has come since");
+	say(r, "wan", FLOW);
+	cr_expect(offloaded(r));
+	cr_expect_eq(rig_sent(r, "lan"), 3);
+	finish(r);
+}
+
 Test(route_pipeline, slots_of_records_are_found)
 {
 	static unsigned marked[MR_MAX_NEXTHOPS];
@@ -877,10 +952,17 @@ Test(route_pipeline, whatever_changes_it_adds_up)
 
 /* ---- threads -------------------------------------------------------------------------------------------------------------- */
 
-Test(route_pipeline, two_workers_while_everything_changes, .timeout = 120)
+/* As XDP does that found a FIN or RST, while workers write the record. */
+static void mark_closing(void *ctx, mr_flow_ref ref, const struct mr_flow_state *st)
+{
+	if (__atomic_load_n(&st->flags, __ATOMIC_RELAXED) & MR_FLOW_OFFLOAD)
+		__atomic_fetch_or((uint16_t *)&st->flags, MR_FLOW_CLOSING, __ATOMIC_RELAXED);
+}
+
+static void everything_changes(const char *yaml)
 {
 	enum { WORKERS = 2, FLOWS = 50, PACKETS = 20000 };
-	struct rig *r = box_of(YAML, WORKERS);
+	struct rig *r = box_of(yaml, WORKERS);
 	struct mr_error e = { 0 };
 	uint8_t frame[MR_EXPLAIN_FRAME_MAX];
 	char text[128];
@@ -905,6 +987,8 @@ Test(route_pipeline, two_workers_while_everything_changes, .timeout = 120)
 		slot(r, SLOT_A, kinds[i % 4], "lan", 1500);
 		if (i % 50 == 0)
 			mr_route_flows_sweep(&r->sh, &(uint64_t){ 0 }, UINT32_MAX);
+		if (r->sh.tier)
+			mr_flows_each(r->sh.flows, mark_closing, NULL);
 		nanosleep(&t, NULL);
 	}
 	slot(r, SLOT_A, MR_NH_ROUTED, "lan", 1500);
@@ -917,4 +1001,14 @@ Test(route_pipeline, two_workers_while_everything_changes, .timeout = 120)
 		mr_worker_stop(r->worker[w]);
 	cr_assert_eq(rig_stats(r, "wan", "in").received.packets, WORKERS * PACKETS);
 	finish(r);
+}
+
+Test(route_pipeline, two_workers_while_everything_changes, .timeout = 120)
+{
+	everything_changes(YAML);
+}
+
+Test(route_pipeline, two_workers_and_a_kernel_tier_while_everything_changes, .timeout = 120)
+{
+	everything_changes(YAML_OFFLOADING);
 }
