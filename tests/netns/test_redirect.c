@@ -93,6 +93,7 @@ struct state {
 	const char *command; /* in b */
 	bool takes;
 	bool announced;
+	bool varies;     /* with the kernel: 6.18 needs GRO switched while the peer is up, 7.3 does not */
 	bool wrongly;    /* the kernel may say it takes frames, and it does not */
 	const char *why; /* part of the sentence */
 };
