@@ -351,12 +351,19 @@ Test(session, closing_marks_records)
 	struct mr_session *x = mr_session_at(ss, idx);
 	struct mr_flow_state *f = mr_flows_state(flows, x->ref[F]), *r = mr_flows_state(flows, x->ref[R]);
 	mr_session_packet(ss, idx, R, ACK, 1, &changed);
+	for (unsigned dir = 0; dir < 2; dir++)
+		mr_flows_mark(flows, x->ref[dir], idx, MR_FLOW_OFFLOAD, 0);
 	mr_session_packet(ss, idx, R, FIN | ACK, 1, &changed);
 	cr_assert(!(f->flags & MR_FLOW_CLOSING) && r->flags & MR_FLOW_CLOSING, "the other direction goes on");
+	cr_assert(f->flags & MR_FLOW_OFFLOAD && !(r->flags & MR_FLOW_OFFLOAD), "in the kernel tier, too");
+	cr_assert(!mr_session_closing(x, F) && mr_session_closing(x, R));
 	mr_session_packet(ss, idx, F, RST, 1, &changed);
 	cr_assert(f->flags & MR_FLOW_CLOSING && r->flags & MR_FLOW_CLOSING);
+	cr_assert(!(f->flags & MR_FLOW_OFFLOAD));
+	cr_assert(mr_session_closing(x, F) && mr_session_closing(x, R));
 	mr_session_packet(ss, idx, F, SYN, 1, &changed);
 	cr_assert(!(f->flags & MR_FLOW_CLOSING) && !(r->flags & MR_FLOW_CLOSING), "starting over clears");
+	cr_assert(!mr_session_closing(x, F) && !mr_session_closing(x, R));
 	teardown();
 }
 
@@ -493,6 +500,26 @@ Test(session, expiry)
 	cr_assert_eq(mr_sessions_next(ss, replied + 1), 0u);
 	cr_assert_eq(sweep_all(start + 300000), 1u);
 	cr_assert(usage().live == 0 && usage().half_open == 0 && records() == 0);
+	teardown();
+}
+
+/* The kernel tier writes the time of a clock that is some milliseconds behind, and workers' clocks are apart as well. */
+Test(session, clocks_apart)
+{
+	setup(10, 0, 1);
+	for (unsigned wrap = 0; wrap < 2; wrap++) {
+		uint32_t now = wrap ? 2 : 1000000;
+		uint32_t idx = made(IPPROTO_UDP, 1 + wrap, 0, now);
+		struct mr_flow_state *st = mr_flows_state(flows, mr_session_at(ss, idx)->ref[F]);
+		mr_flows_state(flows, mr_session_at(ss, idx)->ref[R])->last_seen_ms = now - 20000;
+		for (int32_t apart = -12; apart <= 12; apart += 4) {
+			st->last_seen_ms = now + (uint32_t)apart;
+			uint32_t left = mr_session_remaining_ms(ss, idx, now);
+			cr_expect(left >= 30000u - 12 && left <= 30000u + 12, "%d ms apart: %u", (int)apart, left);
+		}
+		sweep_all(now);
+		cr_expect_eq(mr_session_at(ss, idx)->state, MR_SESSION_NEW);
+	}
 	teardown();
 }
 
