@@ -124,8 +124,9 @@ class Net:
 
     def offered(self):
         """(packets c has sent, packets the steering program has seen of them): their difference is from before it was attached."""
-        seen = w.interface(w.show(self.bed, self.m), "lan")["steer"]
-        return self.bed.counters("c", "c0")["tx_packets"], sum(v for k, v in seen.items() if k != "handed_back_packets")
+        lan = w.interface(w.show(self.bed, self.m), "lan")
+        in_kernel = lan["received_packets"] - lan["rx_packets"]  # by the kernel tier
+        return self.bed.counters("c", "c0")["tx_packets"], in_kernel + sum(v for k, v in lan["steer"].items() if k != "handed_back_packets")
 
     def offered_at_rest(self):
         """The same, when nothing was under way between the two."""

@@ -71,6 +71,7 @@ def by_hand(tap, bed, m, client, server):
                 k.send("c", w.FIN | w.ACK)
                 if end == "both":
                     k.send("s", w.FIN | w.ACK)
+                    w.settle(bed, m)  # who acknowledges has received
                     k.send("c")
                 else:
                     with o.carried(tap, bed, m, name + ": the other direction goes on", "wan", least=300, most_up=0 if end == "half" else 1):
