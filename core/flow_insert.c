@@ -228,9 +228,11 @@ static void lock_for(
 	mr_flow_lockset_lock(l);
 }
 
-static void count(struct mr_flow_side *s, const struct item *it, unsigned n)
+static void count(struct mr_flows *t, struct mr_flow_side *s, const struct item *it, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
+		if (it[i].st->flags & MR_FLOW_OFFLOAD)
+			__atomic_fetch_add(&t->offloaded, 1, __ATOMIC_RELAXED);
 		if (it[i].overflow)
 			__atomic_fetch_add(&s->overflow_live, 1, __ATOMIC_RELAXED);
 	}
@@ -255,7 +257,7 @@ static int insert(struct mr_flows *t, struct mr_flow_side *s, struct item *it, u
 		err = place(t, s, it, n, reach, now_ms, &at, holder);
 	}
 	if (!err)
-		count(s, it, n); /* before the records: a locked add would wait for their cache lines */
+		count(t, s, it, n); /* before the records: a locked add would wait for their cache lines */
 	for (unsigned i = 0; !err && i < n; i++) {
 		__atomic_store_n(&ref[i], mr_flow_ref_of(t, s, it[i].bucket, it[i].way), __ATOMIC_RELAXED);
 		record_write(s, &it[i]);
