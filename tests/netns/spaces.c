@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "tests/netns/spaces.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,15 +87,45 @@ void spaces_begin(const char *test)
 	}
 }
 
+bool spaces_shell(const char *name, const char *cmd)
+{
+	char path[128], *const argv[] = { "sh", "-c", (char *)cmd, NULL };
+	int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), status = -1;
+	posix_spawn_file_actions_t quiet;
+	pid_t pid;
+
+	if (name) {
+		snprintf(path, sizeof(path), "/run/netns/%s", name);
+		int there = open(path, O_RDONLY | O_CLOEXEC);
+		if (there < 0 || setns(there, CLONE_NEWNET)) {
+			close(here);
+			return false;
+		}
+		close(there);
+	}
+	posix_spawn_file_actions_init(&quiet);
+	posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_adddup2(&quiet, 1, 2);
+	int err = posix_spawn(&pid, "/bin/sh", &quiet, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&quiet);
+	if (setns(here, CLONE_NEWNET))
+		abort();
+	close(here);
+	while (!err && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return !err && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 bool spaces_run(const char *space, const char *fmt, ...)
 {
-	char cmd[512];
+	char cmd[512], name[80];
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(cmd, sizeof(cmd), fmt, ap);
 	va_end(ap);
-	return shell("nsenter --net=/run/netns/%s-%s sh -c '%s' >/dev/null 2>&1", prefix, space, cmd);
+	snprintf(name, sizeof(name), "%s-%s", prefix, space);
+	return spaces_shell(name, cmd);
 }
 
 static void wire(const char *host, const char *dev, unsigned host_nr, unsigned queue_cnt)

@@ -17,6 +17,9 @@ void spaces_begin(const char *test);
 void spaces_wire(unsigned queue_cnt);
 /* Runs a shell command in a namespace ("a", "r", "b"), output dropped; true when it succeeded. */
 bool spaces_run(const char *space, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The same in a namespace of that name as `ip netns` has it, NULL = where the caller is.  One process fewer than through nsenter: that counts
+ * where the CPU is emulated. */
+bool spaces_shell(const char *name, const char *cmd);
 /* The caller goes into a namespace; it begins in r. */
 void spaces_enter(const char *space);
 /* Sends cnt echo requests from a; true when all were answered.  `address`: of either family. */

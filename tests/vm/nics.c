@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "tests/vm/nics.h"
 
+#include "tests/netns/spaces.h"
+
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
@@ -30,26 +32,16 @@ static const char *const devices[] = { "g0", "r0", "r1", "s0", "r2", "g2" };
 
 /* ---- devices -------------------------------------------------------------------------------------------------- */
 
-static bool shell(const char *cmd)
-{
-	int status = system(cmd);
-
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
 bool nics_run(const char *space, const char *fmt, ...)
 {
-	char cmd[512], all[700];
+	char cmd[512], name[32];
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(cmd, sizeof(cmd), fmt, ap);
 	va_end(ap);
-	if (*space == 'r')
-		snprintf(all, sizeof(all), "( %s ) >/dev/null 2>&1", cmd);
-	else
-		snprintf(all, sizeof(all), "nsenter --net=/run/netns/mr-vm-%s sh -c '%s' >/dev/null 2>&1", space, cmd);
-	return shell(all);
+	snprintf(name, sizeof(name), "mr-vm-%s", space);
+	return spaces_shell(*space == 'r' ? NULL : name, cmd);
 }
 
 void nics_pause(unsigned ms)
