@@ -378,6 +378,14 @@ static void say_queues(struct mr_runtime *rt, const struct mr_runtime_interface 
 void mr_hotplug_poll(struct mr_runtime *rt)
 {
 	uint64_t now_ms = mr_runtime_now_ms();
+	/* All first: what leaves a link that went down comes up at once, whatever must be waited for after. */
+	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
+		struct mr_runtime_interface *ri = &rt->interface[id];
+		if (ri->open && !ri->is_file)
+			mr_interface_poll(ri->open);
+		if (ri->open)
+			mr_egress_follow(rt, id);
+	}
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++) {
 		struct mr_runtime_interface *ri = &rt->interface[id];
 		if (!ri->name || ri->is_file)
@@ -387,8 +395,6 @@ void mr_hotplug_poll(struct mr_runtime *rt)
 				take_in(rt, id);
 			continue;
 		}
-		mr_interface_poll(ri->open);
-		mr_egress_follow(rt, id);
 		bool down = !mr_interface_info(ri->open)->up;
 		if (mr_interface_gone(ri->open)) {
 			take_out(rt, id);

@@ -182,7 +182,7 @@ static const struct mr_config_interface *interface_named(const struct mr_config 
 static int check_offload(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e)
 {
 	char where[80] = "flows.offload";
-	bool said = c->flows.has_offload;
+	bool said = c->flows.has_offload && c->flows.offload != MR_OFFLOAD_NEVER;
 	if (rt->tier_wanted || !mr_offload_wanted(c))
 		return 0;
 	for (uint32_t p = 0; p < c->pipeline_cnt && !said; p++)
