@@ -430,32 +430,32 @@ static __always_inline __u32 mr_flow_tags_way(__u64 tags)
 }
 
 /*
- * Looks for key in one bucket.  The record, with its rewrite and state as they stood at one moment in *rw and *t, or NULL: not here, or
- * being written at this moment (the packet then takes the slower path, which is never wrong).  A caller that gets NULL from the
+ * Looks for key in one bucket.  The way, with its rewrite and state as they stood at one moment in *rw and *t, or -1: not here, or
+ * being written at this moment (the packet then takes the slower path, which is never wrong).  A caller that gets -1 from the
  * primary bucket looks into the other one only when that one's `spilled` has the key's bit.  Takes no lock, in BPF and user space.
  */
-static __always_inline struct mr_flow4 *mr_flow_find4(
-	struct mr_bucket4 *b, const struct mr_key4 *key, __u16 tag, struct mr_rewrite4 *rw, struct mr_flow_taken *t)
+static __always_inline int mr_flow_find4(const struct mr_bucket4 *b, const struct mr_key4 *key, __u16 tag,
+	struct mr_rewrite4 *rw, struct mr_flow_taken *t)
 {
 	__u64 tags = mr_flow_tags(&b->head, tag);
 	for (int i = 0; i < MR_FLOW_WAYS && tags; i++, tags &= tags - 1) {
 		__u32 way = mr_flow_tags_way(tags) & (MR_FLOW_WAYS - 1);
 		if (mr_flow_take(key, &b->rec[way], sizeof(*key) / 8, rw, sizeof(*rw) / 8, t))
-			return &b->rec[way];
+			return (int)way;
 	}
-	return (void *)0;
+	return -1;
 }
 
-static __always_inline struct mr_flow6 *mr_flow_find6(
-	struct mr_bucket6 *b, const struct mr_key6 *key, __u16 tag, struct mr_rewrite6 *rw, struct mr_flow_taken *t)
+static __always_inline int mr_flow_find6(const struct mr_bucket6 *b, const struct mr_key6 *key, __u16 tag,
+	struct mr_rewrite6 *rw, struct mr_flow_taken *t)
 {
 	__u64 tags = mr_flow_tags(&b->head, tag);
 	for (int i = 0; i < MR_FLOW_WAYS && tags; i++, tags &= tags - 1) {
 		__u32 way = mr_flow_tags_way(tags) & (MR_FLOW_WAYS - 1);
 		if (mr_flow_take(key, &b->rec[way], sizeof(*key) / 8, rw, sizeof(*rw) / 8, t))
-			return &b->rec[way];
+			return (int)way;
 	}
-	return (void *)0;
+	return -1;
 }
 
 #endif

@@ -402,8 +402,10 @@ static __always_inline int mr_rewrite_encap(
 	void *data, void *data_end, const struct mr_parsed *p, const struct mr_nexthop *nh, __u64 hash, __u32 l2_bytes)
 {
 	__u8 inner = p->flags & MR_PKT_IP4 ? MR_IP_IP4 : MR_IP_IP6;
-	__u32 off = l2_bytes & 31, len = p->l3_len;
+	__u32 off = l2_bytes, len = p->l3_len;
 	__u8 *h;
+	MR_OPAQUE(off); /* clang knows that it is small and drops the mask; the verifier of Linux 6.1 does not */
+	off &= 31;
 	switch (nh->encap) {
 	case MR_ENCAP_IP4:
 		h = mr_parse_at(data, data_end, off, 20);

@@ -167,8 +167,9 @@ static __always_inline int steer_packet(struct xdp_md *ctx, int with_tier)
 	struct mr_parsed p;
 	int err = steer_parse(ctx, &p), taken = TIER_UP;
 	/* Drop sets belong here. */
-	if (with_tier && steer_tier.on)
-		taken = steer_carry_out(ctx, &p, -1);
+	struct tier_found f = { 0 };
+	if (with_tier)
+		taken = tier_take(ctx, &p, &f, -1);
 	if (taken >= 0) {
 		count(MR_STEER_CNT_OFFLOADED);
 		return taken;
@@ -176,8 +177,8 @@ static __always_inline int steer_packet(struct xdp_md *ctx, int with_tier)
 	int pipeline = steer_classify(ctx, &p, active - 1);
 	if (pipeline < 0)
 		return pass(err);
-	if (with_tier && steer_tier.on && taken == TIER_AGAIN) {
-		taken = steer_carry_out(ctx, &p, pipeline);
+	if (with_tier && taken == TIER_AGAIN) {
+		taken = tier_take(ctx, &p, &f, pipeline);
 		if (taken >= 0) {
 			count(MR_STEER_CNT_OFFLOADED);
 			return taken;

@@ -56,88 +56,131 @@ enum {
 
 #define TIER_NAT (MR_FLOW_SNAT | MR_FLOW_DNAT)
 
-/* One packet's way through the tier. */
-struct tier_pass {
-	struct mr_tier *shared;
-	struct mr_flow_state *live;
-	struct mr_flow_taken t;
-	__u64 hash;
-	__u32 half, now_ms;
-	__u32 len; /* of the frame as it came */
+/* What is taken of a record. */
+struct tier_found {
 	union {
 		struct mr_rewrite4 r4;
 		struct mr_rewrite6 r6;
 		__u64 align; /* copied in words */
 	};
+	__u64 hash;
+	__u32 word; /* what is in force for this packet: read once */
+	struct mr_flow_taken t;
+};
+
+/* One packet's way through the tier. */
+struct tier_pass {
+	struct mr_tier *shared;
+	struct mr_flow_state *live;
+	const struct tier_found *f;
+	__u32 half, now_ms;
+	__u32 len; /* of the frame as it came */
 };
 
 /* ---- the record ------------------------------------------------------------------------------------------------- */
 
-static __always_inline struct mr_flow_state *tier_find4(
-	const struct mr_key4 *key, __u64 hash, struct mr_rewrite4 *rw, struct mr_flow_taken *t)
+static __always_inline int tier_find4(const struct mr_key4 *key, struct tier_found *f)
 {
-	__u32 idx = mr_flow_bucket_primary(hash, steer_tier.bucket_cnt[0]);
+	__u32 idx = mr_flow_bucket_primary(f->hash, steer_tier.bucket_cnt[0]);
 	struct mr_bucket4 *b = bpf_map_lookup_elem(&flows4, &idx);
 	if (!b)
-		return (void *)0;
-	struct mr_flow4 *rec = mr_flow_find4(b, key, mr_flow_tag(hash), rw, t);
-	if (rec)
-		return &rec->st;
-	if (!(mr_flow_load64(&b->head.spilled) & mr_flow_spill_bit(hash)))
-		return (void *)0;
-	idx = mr_flow_bucket_secondary(hash, steer_tier.bucket_cnt[0]);
+		return TIER_UP;
+	int way = mr_flow_find4(b, key, mr_flow_tag(f->hash), &f->r4, &f->t);
+	if (way >= 0)
+		return (int)(idx * MR_FLOW_WAYS) + way;
+	if (!(mr_flow_load64(&b->head.spilled) & mr_flow_spill_bit(f->hash)))
+		return TIER_UP;
+	idx = mr_flow_bucket_secondary(f->hash, steer_tier.bucket_cnt[0]);
 	b = bpf_map_lookup_elem(&flows4, &idx);
 	if (!b)
-		return (void *)0;
-	rec = mr_flow_find4(b, key, mr_flow_tag(hash), rw, t);
-	return rec ? &rec->st : (void *)0;
+		return TIER_UP;
+	way = mr_flow_find4(b, key, mr_flow_tag(f->hash), &f->r4, &f->t);
+	return way < 0 ? TIER_UP : (int)(idx * MR_FLOW_WAYS) + way;
 }
 
-static __always_inline struct mr_flow_state *tier_find6(
-	const struct mr_key6 *key, __u64 hash, struct mr_rewrite6 *rw, struct mr_flow_taken *t)
+static __always_inline int tier_find6(const struct mr_key6 *key, struct tier_found *f)
 {
-	__u32 idx = mr_flow_bucket_primary(hash, steer_tier.bucket_cnt[1]);
+	__u32 idx = mr_flow_bucket_primary(f->hash, steer_tier.bucket_cnt[1]);
+	struct mr_bucket6 *b = bpf_map_lookup_elem(&flows6, &idx);
+	if (!b)
+		return TIER_UP;
+	int way = mr_flow_find6(b, key, mr_flow_tag(f->hash), &f->r6, &f->t);
+	if (way >= 0)
+		return (int)(idx * MR_FLOW_WAYS) + way;
+	if (!(mr_flow_load64(&b->head.spilled) & mr_flow_spill_bit(f->hash)))
+		return TIER_UP;
+	idx = mr_flow_bucket_secondary(f->hash, steer_tier.bucket_cnt[1]);
+	b = bpf_map_lookup_elem(&flows6, &idx);
+	if (!b)
+		return TIER_UP;
+	way = mr_flow_find6(b, key, mr_flow_tag(f->hash), &f->r6, &f->t);
+	return way < 0 ? TIER_UP : (int)(idx * MR_FLOW_WAYS) + way;
+}
+
+/* What is in force where packets of this interface come in; NULL: nothing of theirs is offloaded. */
+static __always_inline const struct mr_tier_interface *tier_interface(const struct mr_tier *shared, __u32 word)
+{
+	const struct mr_tier_interface *in = &shared->half[MR_TIER_HALF(word)].interface[steer_tier.interface_id];
+	return word && in->zone ? in : (void *)0;
+}
+
+/*
+ * The place of a packet's record (bucket and way) and what was taken of it, or TIER_UP, or TIER_AGAIN.  pipeline: TIER_PIPELINE(), < 0: not
+ * known yet.  A function of its own: Linux 6.1 looks at all that follows anew for each way by which a record may have been found.
+ */
+__noinline int steer_find(struct xdp_md *ctx, const struct mr_parsed *p, struct tier_found *f, int pipeline)
+{
+	const void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	__u32 first = 0;
+	if (!steer_tier.on || !p || !f)
+		return TIER_UP;
+	if (!mr_parse_has_key(p) || p->flags & (MR_PKT_FRAG | MR_PKT_OPTIONS) ||
+		!(p->flags & (MR_PKT_IP4 | MR_PKT_IP6)))
+		return TIER_UP;
+	const struct mr_tier *shared = bpf_map_lookup_elem(&tier, &first);
+	if (!shared)
+		return TIER_UP;
+	f->word = mr_flow_load32(&shared->word);
+	const struct mr_tier_interface *in = tier_interface(shared, f->word);
+	if (!in)
+		return TIER_UP;
+	if (pipeline < 0 && !(in->flags & MR_TIER_KEY_ONLY))
+		return TIER_AGAIN;
+	__u16 zone = mr_parse_zone(p, in->zone, in->vlan_mask);
+	if (p->flags & MR_PKT_IP4) {
+		const void *ip = mr_parse_ip_header(data, data_end, p, 20);
+		struct mr_key4 key;
+		if (!ip)
+			return TIER_UP;
+		mr_parse_key4_at(p, ip, zone, &key);
+		f->hash = mr_flow_hash4(&key, steer_tier.seed);
+		return tier_find4(&key, f);
+	}
+	const void *ip = mr_parse_ip_header(data, data_end, p, 40);
+	struct mr_key6 key;
+	if (!ip)
+		return TIER_UP;
+	mr_parse_key6_at(p, ip, zone, &key);
+	f->hash = mr_flow_hash6(&key, steer_tier.seed);
+	return tier_find6(&key, f);
+}
+
+/* The live record at a place, to count in. */
+static __always_inline struct mr_flow_state *tier_live(const struct mr_parsed *p, __u32 place)
+{
+	__u32 idx = place / MR_FLOW_WAYS, way = place % MR_FLOW_WAYS;
+	if (p->flags & MR_PKT_IP4) {
+		struct mr_bucket4 *b = bpf_map_lookup_elem(&flows4, &idx);
+		if (!b)
+			return (void *)0;
+		MR_OPAQUE(b); /* no arithmetic before the check */
+		return &b->rec[way].st;
+	}
 	struct mr_bucket6 *b = bpf_map_lookup_elem(&flows6, &idx);
 	if (!b)
 		return (void *)0;
-	struct mr_flow6 *rec = mr_flow_find6(b, key, mr_flow_tag(hash), rw, t);
-	if (rec)
-		return &rec->st;
-	if (!(mr_flow_load64(&b->head.spilled) & mr_flow_spill_bit(hash)))
-		return (void *)0;
-	idx = mr_flow_bucket_secondary(hash, steer_tier.bucket_cnt[1]);
-	b = bpf_map_lookup_elem(&flows6, &idx);
-	if (!b)
-		return (void *)0;
-	rec = mr_flow_find6(b, key, mr_flow_tag(hash), rw, t);
-	return rec ? &rec->st : (void *)0;
-}
-
-static __always_inline int tier_find(
-	const void *data, const void *data_end, const struct mr_parsed *p, __u16 zone, struct tier_pass *w)
-{
-	if (p->flags & MR_PKT_IP4) {
-		const void *ip = mr_parse_ip_header(data, data_end, p, 20);
-		struct mr_rewrite4 *rw = &w->r4;
-		struct mr_key4 key;
-		MR_OPAQUE(rw); /* stays in memory, else clang holds it thrice */
-		if (!ip)
-			return 0;
-		mr_parse_key4_at(p, ip, zone, &key);
-		w->hash = mr_flow_hash4(&key, steer_tier.seed);
-		w->live = tier_find4(&key, w->hash, rw, &w->t);
-	} else {
-		const void *ip = mr_parse_ip_header(data, data_end, p, 40);
-		struct mr_rewrite6 *rw = &w->r6;
-		struct mr_key6 key;
-		MR_OPAQUE(rw);
-		if (!ip)
-			return 0;
-		mr_parse_key6_at(p, ip, zone, &key);
-		w->hash = mr_flow_hash6(&key, steer_tier.seed);
-		w->live = tier_find6(&key, w->hash, rw, &w->t);
-	}
-	return w->live != (void *)0;
+	MR_OPAQUE(b);
+	return &b->rec[way].st;
 }
 
 /* ---- may it? ---------------------------------------------------------------------------------------------------- */
@@ -148,11 +191,11 @@ static __always_inline int tier_find(
 /* The record is there to be carried out on packets of this interface (and pipeline, where the key does not settle that). */
 static __always_inline int tier_allows(const struct tier_pass *w, __u32 word, int pipeline)
 {
-	const struct mr_tier_ingress *in = &w->shared->half[w->half].ingress[w->t.ingress];
+	const struct mr_tier_ingress *in = &w->shared->half[w->half].ingress[w->f->t.ingress];
 	__u16 mask = MR_FLOW_DECIDED | MR_FLOW_OFFLOAD | MR_FLOW_TRACK | MR_FLOW_CLOSING;
 
-	return (w->t.flags & mask) == (MR_FLOW_DECIDED | MR_FLOW_OFFLOAD) &&
-		w->t.generation == MR_TIER_GENERATION(word) && in->interface_id == steer_tier.interface_id &&
+	return (w->f->t.flags & mask) == (MR_FLOW_DECIDED | MR_FLOW_OFFLOAD) &&
+		w->f->t.generation == MR_TIER_GENERATION(word) && in->interface_id == steer_tier.interface_id &&
 		(pipeline < 0 || TIER_PIPELINE(MR_TIER_GENERATION(word), in->steer_pipeline) == pipeline);
 }
 
@@ -178,15 +221,16 @@ static __always_inline int tier_routable(const void *data, const void *data_end,
 		return 0;
 	if (p->vlan_cnt && id && !(w->shared->vlan[steer_tier.interface_id][id / 64] >> (id & 63) & 1))
 		return 0;
-	bucket = v6 ? mr_route_bucket6(w->r6.daddr_be) : mr_route_bucket4(w->r4.daddr_be);
+	bucket = v6 ? mr_route_bucket6(w->f->r6.daddr_be) : mr_route_bucket4(w->f->r4.daddr_be);
+	MR_OPAQUE(bucket); /* Linux 6.1 has forgotten its bounds, and clang would not mask what it knows them of */
 	__u8 version = *(volatile __u8 *)&w->shared->version[v6][bucket & (MR_ROUTE_BUCKETS - 1)];
-	return version == w->t.flags >> MR_FLOW_VERSION_SHIFT;
+	return version == w->f->t.flags >> MR_FLOW_VERSION_SHIFT;
 }
 
 /* All its counters have cells here. */
 static __always_inline int tier_effects_fit(const struct tier_pass *w)
 {
-	__u32 idx = w->half * MR_EFFECTS + w->t.effects;
+	__u32 idx = w->half * MR_EFFECTS + w->f->t.effects;
 	const struct mr_effect *e = bpf_map_lookup_elem(&tier_effects, &idx);
 	return e && e->counter[0] < MR_TIER_COUNTERS && e->counter[1] < MR_TIER_COUNTERS &&
 		e->counter[2] < MR_TIER_COUNTERS && e->counter[3] < MR_TIER_COUNTERS;
@@ -246,10 +290,10 @@ static __always_inline int tier_fits(const void *data, const void *data_end, con
 	const struct mr_nexthop *nh, const struct tier_pass *w)
 {
 	__u32 end = p->l3_off + p->l3_len;
-	if (!(w->t.flags & MR_FLOW_NO_TTL) && p->ttl <= 1)
+	if (!(w->f->t.flags & MR_FLOW_NO_TTL) && p->ttl <= 1)
 		return 0;
 	if (nh->kind == MR_NH_KERNEL)
-		return !(w->t.flags & TIER_NAT);
+		return !(w->f->t.flags & TIER_NAT);
 	if ((__u8)(nh->kind - 1) >= MR_NH_ROUTED)
 		return 0;
 	if (nh->kind == MR_NH_ROUTED && w->len > (end > 60 ? end : 60))
@@ -298,7 +342,7 @@ __noinline int steer_effects(__u32 idx, __u32 half, __u32 len)
 /* Counts a packet that stays in the kernel.  0: it is over the rate of a limit, and dropped. */
 static __always_inline int tier_count(struct tier_pass *w, int action, __u32 egress)
 {
-	__u32 key = w->t.ingress;
+	__u32 key = w->f->t.ingress;
 	struct mr_tier_pair *pair = bpf_map_lookup_elem(&tier_pairs, &key);
 	__sync_fetch_and_add(&w->live->bytes, w->len);
 	__sync_fetch_and_add(&w->live->packets, 1);
@@ -307,7 +351,7 @@ static __always_inline int tier_count(struct tier_pass *w, int action, __u32 egr
 		return 1;
 	pair->received_packets++;
 	pair->received_bytes += w->len;
-	if (w->t.effects && !steer_effects(w->half * MR_EFFECTS + w->t.effects, w->half, w->len)) {
+	if (w->f->t.effects && !steer_effects(w->half * MR_EFFECTS + w->f->t.effects, w->half, w->len)) {
 		pair->metered_packets++;
 		return 0;
 	}
@@ -322,7 +366,7 @@ static __always_inline int tier_count(struct tier_pass *w, int action, __u32 egr
 	if (e) {
 		e->sent_packets++;
 		e->sent_bytes += w->len;
-		e->last_ingress = w->t.ingress;
+		e->last_ingress = w->f->t.ingress;
 	}
 	return 1;
 }
@@ -331,11 +375,11 @@ static __always_inline int tier_count(struct tier_pass *w, int action, __u32 egr
 
 static __always_inline int tier_apply(void *frame, void *data_end, const struct mr_parsed *p, const struct tier_pass *w)
 {
-	if (!(w->t.flags & TIER_NAT) && w->t.flags & MR_FLOW_NO_TTL)
+	if (!(w->f->t.flags & TIER_NAT) && w->f->t.flags & MR_FLOW_NO_TTL)
 		return MR_REWRITE_OK;
 	if (p->flags & MR_PKT_IP4)
-		return mr_rewrite_apply4(frame, data_end, p, &w->r4, w->t.flags);
-	return mr_rewrite_apply6(frame, data_end, p, &w->r6, w->t.flags);
+		return mr_rewrite_apply4(frame, data_end, p, &w->f->r4, w->f->t.flags);
+	return mr_rewrite_apply6(frame, data_end, p, &w->f->r6, w->f->t.flags);
 }
 
 /*
@@ -370,13 +414,13 @@ static __always_inline int tier_send(
 		return XDP_ABORTED;
 	data = (void *)(long)ctx->data;
 	data_end = (void *)(long)ctx->data_end;
-	return mr_rewrite_finish(data, data_end, p, nh, &f, w->hash) ? XDP_ABORTED : action;
+	return mr_rewrite_finish(data, data_end, p, nh, &f, w->f->hash) ? XDP_ABORTED : action;
 }
 
 /* The next hop is in use: control asks the kernel to confirm its neighbour. */
 static __always_inline void tier_touch(struct tier_pass *w)
 {
-	__u32 slot = w->t.nexthop;
+	__u32 slot = w->f->t.nexthop;
 	MR_OPAQUE(slot);
 	__u32 *used_ms = &w->shared->nexthop_used_ms[slot & (MR_MAX_NEXTHOPS - 1)];
 	if (w->now_ms - *(volatile __u32 *)used_ms >= MR_TIER_TOUCH_MS)
@@ -391,11 +435,11 @@ static __always_inline int tier_carry_out(struct xdp_md *ctx, const struct mr_pa
 	const struct mr_nexthop *nh = (const struct mr_nexthop *)&copy;
 	if (!tier_alive(w))
 		return TIER_UP;
-	if (w->t.flags & MR_FLOW_ROUTED && !tier_routable(data, data_end, p, in, w))
+	if (w->f->t.flags & MR_FLOW_ROUTED && !tier_routable(data, data_end, p, in, w))
 		return TIER_UP;
-	if (w->t.effects && !tier_effects_fit(w))
+	if (w->f->t.effects && !tier_effects_fit(w))
 		return TIER_UP;
-	if (!tier_nexthop(w->t.nexthop, &copy) || !tier_fits(data, data_end, p, nh, w))
+	if (!tier_nexthop(w->f->t.nexthop, &copy) || !tier_fits(data, data_end, p, nh, w))
 		return TIER_UP;
 	if (nh->kind == MR_NH_KERNEL)
 		return tier_count(w, XDP_PASS, 0) ? XDP_PASS : XDP_DROP;
@@ -418,36 +462,26 @@ static __always_inline void tier_close(struct mr_flow_state *live)
 _Static_assert(__builtin_offsetof(struct mr_flow_state, flags) % 4 == 0, "flags and next hop are one word");
 
 /*
- * An XDP action for a packet that was carried out, or TIER_UP or TIER_AGAIN: nothing happened to it.  pipeline: TIER_PIPELINE(), < 0: not
- * known yet.  Packet pointers from before are no longer good.  A function of its own: the verifier looks at it once.
+ * An XDP action for a packet that was carried out, or TIER_UP: nothing happened to it.  f, place: of steer_find(), at once.  Packet pointers
+ * from before are no longer good.
  */
-__noinline int steer_carry_out(struct xdp_md *ctx, const struct mr_parsed *p, int pipeline)
+__noinline int steer_carry_out(
+	struct xdp_md *ctx, const struct mr_parsed *p, const struct tier_found *f, __u32 place, int pipeline)
 {
-	__u32 key = 0;
-	struct tier_pass w = {
-		0
-	}; /* all of it: clang keeps what it holds undefined in registers the verifier finds unset */
-	if (!steer_tier.on || !p)
+	struct tier_pass w = { 0 };
+	__u32 first = 0;
+	if (!steer_tier.on || !p || !f)
 		return TIER_UP;
-	if (!mr_parse_has_key(p) || p->flags & (MR_PKT_FRAG | MR_PKT_OPTIONS) ||
-		!(p->flags & (MR_PKT_IP4 | MR_PKT_IP6)))
+	w.f = f;
+	w.half = MR_TIER_HALF(f->word);
+	__u32 len = mr_parse_frame_len((void *)(long)ctx->data, (void *)(long)ctx->data_end);
+	MR_OPAQUE(len); /* now, and not where it is used: half a packet pointer cannot be kept */
+	w.len = len;
+	w.shared = bpf_map_lookup_elem(&tier, &first);
+	if (!w.shared || !tier_allows(&w, f->word, pipeline))
 		return TIER_UP;
-	w.shared = bpf_map_lookup_elem(&tier, &key);
-	if (!w.shared)
-		return TIER_UP;
-	__u32 word = mr_flow_load32(&w.shared->word);
-	if (!word)
-		return TIER_UP;
-	w.half = MR_TIER_HALF(word);
-	const struct mr_tier_interface *in = &w.shared->half[w.half].interface[steer_tier.interface_id];
-	if (!in->zone) /* nothing that comes in here is offloaded */
-		return TIER_UP;
-	if (pipeline < 0 && !(in->flags & MR_TIER_KEY_ONLY))
-		return TIER_AGAIN;
-	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-	w.len = mr_parse_frame_len(data, data_end);
-	if (!tier_find(data, data_end, p, mr_parse_zone(p, in->zone, in->vlan_mask), &w) ||
-		!tier_allows(&w, word, pipeline))
+	w.live = tier_live(p, place);
+	if (!w.live)
 		return TIER_UP;
 	if (p->tcp_flags & (TIER_FIN | TIER_SYN | TIER_RST)) {
 		if (p->tcp_flags & (TIER_FIN | TIER_RST))
@@ -455,6 +489,15 @@ __noinline int steer_carry_out(struct xdp_md *ctx, const struct mr_parsed *p, in
 		return TIER_UP;
 	}
 	return tier_carry_out(ctx, p, &w);
+}
+
+/* Both, for the program. */
+static __always_inline int tier_take(struct xdp_md *ctx, const struct mr_parsed *p, struct tier_found *f, int pipeline)
+{
+	if (!steer_tier.on)
+		return TIER_UP;
+	int place = steer_find(ctx, p, f, pipeline);
+	return place < 0 ? place : steer_carry_out(ctx, p, f, (__u32)place, pipeline);
 }
 
 #endif

@@ -47,17 +47,16 @@ int flow_wrap4(struct xdp_md *ctx)
 	struct mr_bucket4 *b = bpf_map_lookup_elem(&flows4, &bucket4);
 	if (!b)
 		return XDP_ABORTED;
-	struct mr_flow4 *rec = mr_flow_find4(b, &key, mr_flow_tag(hash4), &rw, &t);
-	if (!rec && b->head.spill) {
+	way4 = mr_flow_find4(b, &key, mr_flow_tag(hash4), &rw, &t);
+	if (way4 < 0 && b->head.spill) {
 		bucket4 = mr_flow_bucket_secondary(hash4, BUCKETS);
 		b = bpf_map_lookup_elem(&flows4, &bucket4);
 		if (!b)
 			return XDP_ABORTED;
-		rec = mr_flow_find4(b, &key, mr_flow_tag(hash4), &rw, &t);
+		way4 = mr_flow_find4(b, &key, mr_flow_tag(hash4), &rw, &t);
 	}
-	if (!rec)
+	if (way4 < 0)
 		return XDP_PASS;
-	way4 = rec - b->rec;
 	rewrite4 = rw;
 	taken = t;
 	return XDP_PASS;
@@ -75,17 +74,16 @@ int flow_wrap6(struct xdp_md *ctx)
 	struct mr_bucket6 *b = bpf_map_lookup_elem(&flows6, &bucket6);
 	if (!b)
 		return XDP_ABORTED;
-	struct mr_flow6 *rec = mr_flow_find6(b, &key, mr_flow_tag(hash6), &rw, &t);
-	if (!rec && b->head.spill) {
+	way6 = mr_flow_find6(b, &key, mr_flow_tag(hash6), &rw, &t);
+	if (way6 < 0 && b->head.spill) {
 		bucket6 = mr_flow_bucket_secondary(hash6, BUCKETS);
 		b = bpf_map_lookup_elem(&flows6, &bucket6);
 		if (!b)
 			return XDP_ABORTED;
-		rec = mr_flow_find6(b, &key, mr_flow_tag(hash6), &rw, &t);
+		way6 = mr_flow_find6(b, &key, mr_flow_tag(hash6), &rw, &t);
 	}
-	if (!rec)
+	if (way6 < 0)
 		return XDP_PASS;
-	way6 = rec - b->rec;
 	rewrite6 = rw;
 	taken = t;
 	return XDP_PASS;

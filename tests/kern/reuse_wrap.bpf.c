@@ -82,7 +82,7 @@ static long look4(__u32 i, void *ctx)
 		got = b->head.tag[0] == tag[which] &&
 			take_unchecked(&key, &b->rec[0], sizeof(key) / 8, &rw, sizeof(rw) / 8, &t);
 	else
-		got = mr_flow_find4(b, &key, tag[which], &rw, &t) != (void *)0;
+		got = mr_flow_find4(b, &key, tag[which], &rw, &t) >= 0;
 	note(which, got, got && reuse_right4(&key, &rw, &t));
 	return 0;
 }
@@ -101,7 +101,7 @@ static long look6(__u32 i, void *ctx)
 		got = b->head.tag[0] == tag[which] &&
 			take_unchecked(&key, &b->rec[0], sizeof(key) / 8, &rw, sizeof(rw) / 8, &t);
 	else
-		got = mr_flow_find6(b, &key, tag[which], &rw, &t) != (void *)0;
+		got = mr_flow_find6(b, &key, tag[which], &rw, &t) >= 0;
 	note(which, got, got && reuse_right6(&key, &rw, &t));
 	return 0;
 }
