@@ -108,7 +108,8 @@ def goes_over(tap, bed, m, turn, name, *filters, cnt=None):
 
 @contextlib.contextmanager
 def carried(tap, bed, m, name, dev=None, least=1, most_up=0):
-    """What happens inside is carried out by XDP: `least` packets are received, and at most `most_up` come up through sockets."""
+    """What happens inside is carried out by XDP: `least` packets are received, and at most `most_up` come up through sockets; below 1 it is
+    a share of them."""
     before = w.settle(bed, m)
     yield
     after = w.settle(bed, m)
@@ -116,6 +117,7 @@ def carried(tap, bed, m, name, dev=None, least=1, most_up=0):
     if never():
         tap.ok(grown >= least and grown == came_up, name + ": received by sockets, as asked", (grown, came_up))
     else:
+        most_up = int(grown * most_up) if most_up < 1 else most_up
         tap.ok(grown >= least and came_up <= most_up, name + ": %d packets inside XDP" % (grown - came_up),
                "received %d (at least %d), came up %d (at most %d)" % (grown, least, came_up, most_up))
 
