@@ -373,13 +373,33 @@ static __always_inline int tier_count(struct tier_pass *w, int action, __u32 egr
 
 /* ---- carried out ------------------------------------------------------------------------------------------------ */
 
-static __always_inline int tier_apply(void *frame, void *data_end, const struct mr_parsed *p, const struct tier_pass *w)
+/* Two functions of their own: else Linux 6.1 looks at every new front after every rewrite, more than its million instructions. */
+
+/* Addresses, ports, TTL of the frame behind `skip` bytes of room. */
+__noinline int steer_rewrite(struct xdp_md *ctx, const struct mr_parsed *p, const struct tier_found *f, __u32 skip)
 {
-	if (!(w->f->t.flags & TIER_NAT) && w->f->t.flags & MR_FLOW_NO_TTL)
-		return MR_REWRITE_OK;
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	if (!steer_tier.on || !p || !f)
+		return MR_REWRITE_KEY;
+	data += skip & 63;
 	if (p->flags & MR_PKT_IP4)
-		return mr_rewrite_apply4(frame, data_end, p, &w->f->r4, w->f->t.flags);
-	return mr_rewrite_apply6(frame, data_end, p, &w->f->r6, w->f->t.flags);
+		return mr_rewrite_apply4(data, data_end, p, &f->r4, f->t.flags);
+	return mr_rewrite_apply6(data, data_end, p, &f->r6, f->t.flags);
+}
+
+/* The new front of a frame that has its room. */
+__noinline int steer_front(struct xdp_md *ctx, const struct mr_parsed *p, const struct tier_nexthop *nh,
+	const struct mr_rewrite_front *front, __u64 hash)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	if (!steer_tier.on || !p || !nh || !front)
+		return MR_REWRITE_KEY;
+	return mr_rewrite_finish(data, data_end, p, (const struct mr_nexthop *)nh, front, hash);
+}
+
+static __always_inline int tier_rewrites(__u16 flags)
+{
+	return flags & TIER_NAT || !(flags & MR_FLOW_NO_TTL);
 }
 
 /*
@@ -397,13 +417,9 @@ static __always_inline int tier_send(
 	if (bpf_redirect_map(&tier_devmap, egress, 0) != XDP_REDIRECT)
 		return TIER_UP;
 	int action = egress == steer_tier.interface_id ? XDP_TX : XDP_REDIRECT, grow = f.grow_bytes;
-	if (grow > 0) {
-		if (bpf_xdp_adjust_head(ctx, -grow))
-			return TIER_UP;
-		data_end = (void *)(long)ctx->data_end;
-		data = (void *)(long)ctx->data + (grow & 63);
-	}
-	if (tier_apply(data, data_end, p, w)) {
+	if (grow > 0 && bpf_xdp_adjust_head(ctx, -grow))
+		return TIER_UP;
+	if (tier_rewrites(w->f->t.flags) && steer_rewrite(ctx, p, w->f, grow > 0 ? grow : 0)) {
 		if (grow > 0)
 			bpf_xdp_adjust_head(ctx, grow);
 		return TIER_UP;
@@ -412,9 +428,9 @@ static __always_inline int tier_send(
 		return XDP_DROP;
 	if (grow < 0 && bpf_xdp_adjust_head(ctx, -grow))
 		return XDP_ABORTED;
-	data = (void *)(long)ctx->data;
-	data_end = (void *)(long)ctx->data_end;
-	return mr_rewrite_finish(data, data_end, p, nh, &f, w->f->hash) ? XDP_ABORTED : action;
+	if (!f.changes)
+		return action;
+	return steer_front(ctx, p, (const struct tier_nexthop *)nh, &f, w->f->hash) ? XDP_ABORTED : action;
 }
 
 /* The next hop is in use: control asks the kernel to confirm its neighbour. */
