@@ -872,8 +872,8 @@ static void test_marks(struct bed *b)
 /* ---- time ------------------------------------------------------------------------------------------------------- */
 
 #define REPEAT     5000
-#define ROUNDS     300
-#define ONE_BY_ONE 50000
+#define ROUNDS     40
+#define ONE_BY_ONE 20000
 
 /* Nanoseconds a run; what the frame became in the run before is what the next one gets, so only what leaves it alone can be repeated. */
 static unsigned time_of(struct bed *b, const struct scene *s)
