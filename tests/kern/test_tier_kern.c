@@ -153,7 +153,7 @@ static void expect(struct bed *b, const struct scene *s, int action, const uint8
 	bool fresh = bed_clock_ms() - st->last_seen_ms + 1000 < 11000;
 	CHECK(st->packets == packets && st->bytes == (uint64_t)packets * s->p.len, "%s: %u packets, %llu bytes", what,
 		st->packets, (unsigned long long)st->bytes);
-	CHECK(fresh == (packets != 0), "%s: last seen %u", what, st->last_seen_ms);
+	CHECK(packets ? fresh : !st->last_seen_ms, "%s: last seen %u", what, st->last_seen_ms);
 }
 
 /* What the flow tier makes of it: the action and the frame, or UP. */
