@@ -26,7 +26,9 @@ struct way {
 	uint32_t refused;    /* of the tier's count, seen */
 	uint64_t rest_ms;    /* how long the last rest was */
 	uint64_t resting_ms; /* until when; 0 = it does not */
-	char why[256];       /* why not */
+	int entry_err;       /* what bpf(2) said the last time it was to be a target and could not be made one */
+	char why[256];       /* why it is no target */
+	char rest_why[128];  /* why it rests */
 };
 
 struct mr_egresses {
@@ -44,7 +46,9 @@ static void open_redirect(struct mr_runtime *rt)
 	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = MR_EGRESS_EVENT };
 
 	if (mr_redirect_open(&rt->egress->redirect, &e)) {
-		mr_runtime_log(rt, "kernel tier: packets leave only by the interface they came by: %s", e.text);
+		mr_runtime_log(rt,
+			"kernel tier: nobody knows which interfaces take its packets, so none leaves by it: %s",
+			e.text);
 		return;
 	}
 	int fd = mr_redirect_fd(rt->egress->redirect);
@@ -139,6 +143,23 @@ void mr_egress_stop(struct mr_runtime *rt)
 
 /* ---- devices ---------------------------------------------------------------------------------------------------- */
 
+/* why: NULL = they may be again. */
+static void say(struct mr_runtime *rt, unsigned id, const char *why)
+{
+	const char *name = rt->interface[id].name;
+
+	if (why)
+		mr_runtime_log(rt, "interface %s: flows out of it are not left to the kernel tier: %s", name, why);
+	else
+		mr_runtime_log(rt, "interface %s: flows out of it may be left to the kernel tier", name);
+}
+
+static void rest_no_more(struct way *w)
+{
+	w->resting_ms = 0;
+	w->rest_ms = 0;
+}
+
 static void ask(struct mr_runtime *rt, unsigned id)
 {
 	const struct mr_interface_info *info = mr_interface_info(rt->interface[id].open);
@@ -148,11 +169,8 @@ static void ask(struct mr_runtime *rt, unsigned id)
 	w->target = rt->egress->redirect &&
 		mr_redirect_target(
 			rt->egress->redirect, info->ifindex, info->device, info->driver, w->why, sizeof(w->why));
-	if (!w->target &&
-		w->resting_ms) { /* that is why it refused: no reason to distrust it when it takes them again */
-		w->resting_ms = 0;
-		w->rest_ms = 0;
-	}
+	if (!w->target) /* that is why it refused, if it did: no reason to distrust it when it takes them again */
+		rest_no_more(w);
 }
 
 static void enter(struct mr_runtime *rt, unsigned id, uint32_t ifindex)
@@ -162,10 +180,18 @@ static void enter(struct mr_runtime *rt, unsigned id, uint32_t ifindex)
 	if (w->ifindex == ifindex)
 		return;
 	int err = mr_tier_egress(rt->sh.tier, id, ifindex);
-	if (err && ifindex) { /* tried again at the next tick */
+	if (err && ifindex) { /* tried again at the next tick, said once */
 		snprintf(w->why, sizeof(w->why), "the kernel does not take it as a target: %s", strerror(-err));
+		if (err != w->entry_err)
+			say(rt, id, w->why);
+		w->entry_err = err;
 		return;
 	}
+	if (ifindex && w->entry_err) {
+		w->why[0] = '\0';
+		say(rt, id, NULL);
+	}
+	w->entry_err = 0;
 	w->ifindex = ifindex;
 }
 
@@ -178,8 +204,10 @@ void mr_egress_follow(struct mr_runtime *rt, unsigned id)
 	const struct mr_interface_info *info = ri->open ? mr_interface_info(ri->open) : NULL;
 	struct way *w = &rt->egress->way[id];
 	bool up = info && info->up && !mr_interface_gone(ri->open);
-	if (up && !w->up) /* a veth says no while its peer is down */
+	if (up && !w->up) { /* a veth says no while its peer is down, and what is down refuses */
+		rest_no_more(w);
 		ask(rt, id);
+	}
 	w->up = up;
 	enter(rt, id, up && w->target && !w->resting_ms ? info->ifindex : 0);
 }
@@ -219,11 +247,8 @@ static void ask_again(struct mr_runtime *rt, bool all)
 		bool before = rt->egress->way[id].target;
 		ask(rt, id);
 		mr_egress_follow(rt, id);
-		if (before && !rt->egress->way[id].target)
-			mr_runtime_log(rt, "interface %s: flows out of it are not left to the kernel tier any more: %s",
-				ri->name, rt->egress->way[id].why);
-		else if (!before && rt->egress->way[id].target)
-			mr_runtime_log(rt, "interface %s: flows out of it may be left to the kernel tier", ri->name);
+		if (before != rt->egress->way[id].target)
+			say(rt, id, before ? rt->egress->way[id].why : NULL);
 	}
 }
 
@@ -244,6 +269,8 @@ static void look_refused(struct mr_runtime *rt, unsigned id, uint64_t now_ms)
 		if (w->resting_ms && now_ms >= w->resting_ms) {
 			w->resting_ms = 0;
 			ask(rt, id);
+			if (w->target)
+				say(rt, id, NULL);
 		}
 		return;
 	}
@@ -253,12 +280,10 @@ static void look_refused(struct mr_runtime *rt, unsigned id, uint64_t now_ms)
 	enter(rt, id, 0);
 	w->rest_ms = !w->rest_ms ? REST_MS : w->rest_ms < REST_MAX_MS ? w->rest_ms * 2 : REST_MAX_MS;
 	w->resting_ms = now_ms + w->rest_ms;
+	snprintf(w->rest_why, sizeof(w->rest_why), "its device refused frames redirected to it (%s)",
+		strerror(count.refused_errno));
 	ask(rt, id);
-	if (!w->why[0])
-		snprintf(w->why, sizeof(w->why), "its device refused frames redirected to it (%s)",
-			strerror(count.refused_errno));
-	mr_runtime_log(rt, "interface %s: flows out of it are not left to the kernel tier any more: %s",
-		rt->interface[id].name, w->why);
+	say(rt, id, w->why[0] ? w->why : w->rest_why);
 }
 
 void mr_egress_tick(struct mr_runtime *rt)
@@ -279,6 +304,8 @@ void mr_egress_tick(struct mr_runtime *rt)
 
 bool mr_egress_is(const struct mr_runtime *rt, unsigned id, const char **why)
 {
-	*why = rt->egress ? rt->egress->way[id].why : "";
-	return rt->egress && rt->egress->way[id].ifindex;
+	const struct way *w = rt->egress ? &rt->egress->way[id] : NULL;
+
+	*why = !w ? "" : !w->why[0] && w->resting_ms ? w->rest_why : w->why;
+	return w && w->ifindex;
 }
