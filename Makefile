@@ -4,7 +4,7 @@
 #   make            the program, the library, the BPF programs
 #   make demo       ten seconds of real traffic through an appliance between two hosts (root)
 #   make test       every suite; the last line counts (root; without it what needs root is skipped)
-#   make test-vm    the kern, netns and zero-copy suites in QEMU on Linux 6.1 and the newest Debian kernel
+#   make test-vm    the kern, netns and zero-copy suites in QEMU on Linux 6.1 and the newest Debian kernel; VM=--brief: what .ci/run runs of it
 #   make bench      side-by-side benches, writes bench/RESULTS.md (root)
 #   make install    into PREFIX (/usr/local), DESTDIR is honoured
 #   make test-asan, make test-tsan    unit and netns suites under the sanitizers
@@ -41,7 +41,7 @@ test: deps-test $(SETUP)
 test-vm: deps-test $(SETUP)
 	ninja -C $(BUILD) --quiet
 	-@scripts/install-deps vm
-	@tests/vm/run || test $$? = 77
+	@tests/vm/run $(VM) || test $$? = 77
 
 # The netns suite runs the sanitized program itself; the kern suite adds nothing under these two, and fuzz replay only under the first.  What the
 # kernel answers where Millrace does not run (MR_HALVES) and the same again in another mode (MR_ONCE) is asked by `make test`.
