@@ -6,6 +6,7 @@
 #include "core/reload.h"
 #include "core/route.h"
 #include "core/show_part.h"
+#include "core/tier.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -258,10 +259,13 @@ static json_t *memory_json(struct check *k)
 	if (frames < rings)
 		warn(k, "memory.frames: %llu frames cannot fill all receive rings (%llu descriptors)",
 			(unsigned long long)frames, (unsigned long long)rings);
-	size_t flows = mr_flows_bytes4(c->flows.capacity * 2) + mr_flows_bytes6(c->flows.capacity * 2);
-	return json_pack("{s:I, s:I, s:I, s:I, s:I}", "frames", (json_int_t)frames, "frame_bytes",
+	struct mr_tier_options tier = { .flows_bytes = { mr_flows_bytes4(c->flows.capacity * 2),
+						mr_flows_bytes6(c->flows.capacity * 2) } };
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "frames", (json_int_t)frames, "frame_bytes",
 		(json_int_t)c->memory.frame_bytes, "packet_bytes", (json_int_t)(frames * c->memory.frame_bytes),
-		"flow_capacity", (json_int_t)c->flows.capacity, "flow_table_bytes", (json_int_t)flows);
+		"flow_capacity", (json_int_t)c->flows.capacity, "flow_table_bytes",
+		(json_int_t)(tier.flows_bytes[0] + tier.flows_bytes[1]), "kernel_memory_bytes",
+		(json_int_t)(mr_offload_wanted(c) ? mr_tier_bytes(&tier) : 0));
 }
 
 static int gather(struct check *k, const char *path, struct mr_error *e)
@@ -353,6 +357,12 @@ static void print_text(FILE *out, const char *path, const json_t *data)
 		json_integer_value(json_object_get(m, "packet_bytes")) / 1048576.0,
 		json_integer_value(json_object_get(m, "flow_capacity")),
 		json_integer_value(json_object_get(m, "flow_table_bytes")) / 1048576.0);
+	json_int_t kernel_bytes = json_integer_value(json_object_get(m, "kernel_memory_bytes"));
+	if (kernel_bytes)
+		fprintf(out,
+			"  %.1f MiB of kernel memory for the kernel tier, the flow table among it, taken at the "
+			"start\n",
+			kernel_bytes / 1048576.0);
 	json_array_foreach(json_object_get(data, "warnings"), i, o) fprintf(out, "warning: %s\n", json_string_value(o));
 }
 

@@ -2,6 +2,7 @@
 #include "core/hotplug.h"
 #include "core/offload.h"
 #include "core/show_part.h"
+#include "core/tier.h"
 #include "core/zone.h"
 
 #include <arpa/inet.h>
@@ -454,11 +455,13 @@ json_t *mr_show_flows_usage(struct mr_runtime *rt)
 	struct mr_flows_usage f;
 	mr_sessions_usage(rt->sh.sessions, &s);
 	mr_flows_usage(rt->sh.flows, &f);
-	json_t *table = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "offloaded_cnt",
+	struct mr_tier_options tier = { .flows_bytes = { mr_flows_buckets4(rt->sh.flows) * sizeof(struct mr_bucket4),
+						mr_flows_buckets6(rt->sh.flows) * sizeof(struct mr_bucket6) } };
+	json_t *table = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "offloaded_cnt",
 		(json_int_t)f.offloaded, "live4_cnt", (json_int_t)f.live4, "live6_cnt", (json_int_t)f.live6,
 		"slots4_cnt", (json_int_t)f.slots4, "slots6_cnt", (json_int_t)f.slots6, "overflow4_cnt",
 		(json_int_t)f.overflow4, "overflow6_cnt", (json_int_t)f.overflow6, "memory_bytes", (json_int_t)f.bytes,
-		"huge_pages", (int)f.huge);
+		"kernel_memory_bytes", (json_int_t)(rt->sh.tier ? mr_tier_bytes(&tier) : 0), "huge_pages", (int)f.huge);
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "capacity_cnt",
 		(json_int_t)s.capacity, "live_cnt", (json_int_t)s.live, "half_open_cnt", (json_int_t)s.half_open,
 		"created_cnt", (json_int_t)s.created, "expired_cnt", (json_int_t)s.expired, "ended_cnt",

@@ -40,6 +40,21 @@ static void shapes(struct shape s[MR_TIER_MAP_CNT], const uint64_t bucket_cnt[2]
 	s[MR_TIER_MAP_DEVMAP] = (struct shape){ "tier_devmap", BPF_MAP_TYPE_DEVMAP, sizeof(uint32_t), MR_TIER_EGRESS };
 }
 
+size_t mr_tier_bytes(const struct mr_tier_options *opt)
+{
+	const uint64_t bucket_cnt[2] = { opt->flows_bytes[0] / sizeof(struct mr_bucket4),
+		opt->flows_bytes[1] / sizeof(struct mr_bucket6) };
+	struct shape s[MR_TIER_MAP_CNT];
+	int cpus = libbpf_num_possible_cpus();
+	size_t sum = 0;
+
+	shapes(s, bucket_cnt);
+	for (unsigned m = 0; m < MR_TIER_MAP_CNT; m++)
+		sum += s[m].value_bytes * s[m].entry_cnt *
+			(s[m].type == BPF_MAP_TYPE_PERCPU_ARRAY && cpus > 0 ? (unsigned)cpus : 1);
+	return sum;
+}
+
 /* ---- making ----------------------------------------------------------------------------------------------------- */
 
 static int refused(const struct shape *s, int err, struct mr_error *e)

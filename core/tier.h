@@ -36,6 +36,8 @@ struct mr_tier_options {
 /* Makes the maps and maps them, with nothing in force.  -EPERM, -ENOMEM, -EINVAL (no whole buckets), what bpf(2) says; with the sentence: the
  * program then runs without a kernel tier.  Threads: control. */
 int mr_tier_create(const struct mr_tier_options *opt, struct mr_tier_maps **out, struct mr_error *e);
+/* What that takes of the kernel's memory, all of it at once: the flow table's buckets, and what does not grow with it. */
+size_t mr_tier_bytes(const struct mr_tier_options *opt);
 /* After all that lies in its memory; programs keep its maps as long as they are loaded.  NULL allowed. */
 void mr_tier_destroy(struct mr_tier_maps *t);
 /* For counting what an egress does not take (core/xmit.h). */

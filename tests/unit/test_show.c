@@ -299,6 +299,7 @@ Test(show, flows_say_why_the_kernel_tier_has_them_not)
 	traffic();
 	json_t *a = ask("{\"verb\":\"show\",\"what\":\"flows\",\"state\":\"established\"}");
 	expect_tier(json_array_get(json_object_get(data(a), "flows"), 0), "forward", "no-kernel-tier");
+	cr_expect_eq(num(json_object_get(json_object_get(data(a), "usage"), "records"), "kernel_memory_bytes"), 0);
 	json_decref(a);
 	a = ask("{\"verb\":\"show\",\"what\":\"flows\",\"offloaded\":true}");
 	cr_expect_eq(num(data(a), "total_cnt"), 0);
@@ -331,7 +332,9 @@ Test(show, flows_of_the_kernel_tier, .init = up_offloading)
 		5; /* as core/tier.c collects them */
 	json_t *a = ask("{\"verb\":\"show\",\"what\":\"flows\",\"offloaded\":true}");
 	cr_assert_eq(num(data(a), "total_cnt"), 1);
-	cr_expect_eq(num(json_object_get(json_object_get(data(a), "usage"), "records"), "offloaded_cnt"), 1);
+	json_t *records = json_object_get(json_object_get(data(a), "usage"), "records");
+	cr_expect_eq(num(records, "offloaded_cnt"), 1);
+	cr_expect_gt(num(records, "kernel_memory_bytes"), num(records, "slots4_cnt") * 64, "the flow table is in it");
 	json_t *f = json_array_get(json_object_get(data(a), "flows"), 0);
 	cr_expect_eq(num(f, "source_port"), 1000);
 	expect_tier(f, "forward", NULL);
