@@ -63,6 +63,7 @@ struct mr_steer_options {
 	unsigned interface_id;
 	bool generic;         /* attached in generic mode: handed-back frames carry the shim */
 	uint64_t shim_cookie; /* random, never guessable from outside: only frames with it are stripped and passed */
+	bool redirect_back;   /* what leaves where it came in is redirected there (kern/tier.h) */
 	struct mr_tier_maps *tier; /* it meets the kernel tier (core/tier.h), which outlives it; NULL = it does not */
 	/* NULL, or what loads the opened object instead (the dispatcher of libxdp, attaching it at once); 0 or -errno with the
 	 * sentence */

@@ -416,7 +416,8 @@ static __always_inline int tier_send(
 		return TIER_UP;
 	if (bpf_redirect_map(&tier_devmap, egress, 0) != XDP_REDIRECT)
 		return TIER_UP;
-	int action = egress == steer_tier.interface_id ? XDP_TX : XDP_REDIRECT, grow = f.grow_bytes;
+	int action = egress == steer_tier.interface_id && !steer_tier.redirect_back ? XDP_TX : XDP_REDIRECT,
+	    grow = f.grow_bytes;
 	if (grow > 0 && bpf_xdp_adjust_head(ctx, -grow))
 		return TIER_UP;
 	if (tier_rewrites(w->f->t.flags) && steer_rewrite(ctx, p, w->f, grow > 0 ? grow : 0)) {

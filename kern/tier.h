@@ -30,6 +30,8 @@ struct mr_tier_fixed {
 	__u32 interface_id;
 	__u64 seed;          /* of the flow table's hash */
 	__u32 bucket_cnt[2]; /* of the flow table, IPv4 and IPv6 */
+	__u32 redirect_back; /* out where it came in by XDP_REDIRECT: a veth whose peer has GRO and no program is not woken by XDP_TX */
+	__u32 reserved;
 };
 
 /* What an ingress pair stands for. */
