@@ -16,6 +16,7 @@ struct ring {
 	uint32_t tail __attribute__((aligned(64))); /* the consumer's; atomic */
 	uint32_t head_seen;
 	uint32_t arrived_taken; /* atomic */
+	uint32_t sent;          /* of those taken, sent on; atomic */
 	struct mr_handoff_entry entry[MR_HANDOFF_RING] __attribute__((aligned(64)));
 };
 
@@ -130,6 +131,24 @@ unsigned mr_handoff_held(const struct mr_handoff *h, unsigned from)
 	for (unsigned to = 0; to < h->worker_cnt; to++)
 		sum += decided_in_ring(ring_of(h, from, to));
 	return sum;
+}
+
+void mr_handoff_sent(struct mr_handoff *h, unsigned to)
+{
+	for (unsigned from = 0; from < h->worker_cnt; from++) {
+		struct ring *r = ring_of(h, from, to);
+		__atomic_store_n(&r->sent, __atomic_load_n(&r->tail, __ATOMIC_RELAXED), __ATOMIC_RELEASE);
+	}
+}
+
+bool mr_handoff_under_way(const struct mr_handoff *h, unsigned from)
+{
+	for (unsigned to = 0; to < h->worker_cnt; to++) {
+		const struct ring *r = ring_of(h, from, to);
+		if (__atomic_load_n(&r->sent, __ATOMIC_ACQUIRE) != __atomic_load_n(&r->head, __ATOMIC_RELAXED))
+			return true;
+	}
+	return false;
 }
 
 unsigned mr_handoff_waiting(const struct mr_handoff *h, unsigned to)

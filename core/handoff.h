@@ -40,6 +40,10 @@ unsigned mr_handoff_take(struct mr_handoff *h, unsigned from, unsigned to, struc
 /* Decided entries in the rings that `from` feeds (those that only `arrived` nobody has counted as received yet).  Exact for `from` but for
  * what consumers take meanwhile.  Threads: any. */
 unsigned mr_handoff_held(const struct mr_handoff *h, unsigned from);
+/* All that was taken out for `to` has left it, or is held as a fragment.  Threads: worker `to`. */
+void mr_handoff_sent(struct mr_handoff *h, unsigned to);
+/* Something `from` put in is in a ring, or was taken out and is not sent.  Threads: worker `from`. */
+bool mr_handoff_under_way(const struct mr_handoff *h, unsigned from);
 /* Entries waiting for `to`.  Threads: any. */
 unsigned mr_handoff_waiting(const struct mr_handoff *h, unsigned to);
 

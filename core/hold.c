@@ -152,14 +152,16 @@ static void carry_out(struct mr_worker *w, const struct held *x)
 	mr_turn_apply(w, x->frame, w->base + x->frame.addr, &x->parsed, x->ingress, &how);
 }
 
-void mr_hold_release(struct mr_worker *w)
+bool mr_hold_release(struct mr_worker *w)
 {
 	struct hold *h = of(w->hold);
+	bool any = false;
 	/* Downwards: what takes the place of one that is taken out was looked at already, or was put just now, and waits a turn. */
 	for (uint32_t i = h->queue_cnt; i-- > 0;) {
 		if (mr_nexthops_kind(w->sh->nexthops, h->queue[i].slot) == MR_NH_RESOLVING)
 			continue;
 		struct queue q = take_queue(h, i);
+		any = true;
 		mr_transmit_tell_held(
 			w); /* before they count as anything else: a reader then finds too few, never too many */
 		while (q.head != NONE) {
@@ -167,6 +169,7 @@ void mr_hold_release(struct mr_worker *w)
 			carry_out(w, &x);
 		}
 	}
+	return any;
 }
 
 void mr_hold_discard(struct mr_worker *w)

@@ -33,8 +33,8 @@ static inline unsigned mr_hold_cnt(const struct mr_hold *h)
 /* Takes the frame, with all that is needed to carry out its decision later.  False: no room, the frame is still the caller's. */
 bool mr_hold_put(struct mr_hold *h, uint16_t slot, const struct mr_frame *f, const struct mr_parsed *p, uint8_t ingress,
 	const struct mr_found *how);
-/* Sends or drops what need not wait any longer.  At the start of a turn, before anything is received. */
-void mr_hold_release(struct mr_worker *w);
+/* Sends or drops what need not wait any longer; true when there was some.  At the start of a turn, before anything is received. */
+bool mr_hold_release(struct mr_worker *w);
 /* Drops all of it under STOPPING: the worker ends. */
 void mr_hold_discard(struct mr_worker *w);
 

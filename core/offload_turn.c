@@ -69,17 +69,17 @@ static bool route_holds(const struct mr_shared *sh, mr_flow_ref ref, uint16_t fl
 static enum mr_offload_why way_out(
 	const struct mr_shared *sh, const struct mr_plan *plan, uint8_t ingress, uint16_t nexthop)
 {
-	unsigned in = plan->ingress[ingress].interface_id;
 	struct mr_nexthop nh;
 
 	mr_nexthops_get(sh->nexthops, nexthop, &nh);
-	if (nh.kind == MR_NH_BACK || nh.kind == MR_NH_KERNEL)
+	if (nh.kind == MR_NH_KERNEL)
 		return MR_OFFLOAD_OK;
-	if (nh.kind != MR_NH_WIRE && nh.kind != MR_NH_ROUTED)
+	if (nh.kind != MR_NH_WIRE && nh.kind != MR_NH_ROUTED && nh.kind != MR_NH_BACK)
 		return MR_OFFLOAD_NEXTHOP;
-	if (!nh.egress || nh.egress > MR_MAX_INTERFACES || plan->interface[nh.egress].link_down)
+	unsigned egress = nh.kind == MR_NH_BACK ? plan->ingress[ingress].interface_id : nh.egress;
+	if (!egress || egress > MR_MAX_INTERFACES || plan->interface[egress].link_down)
 		return MR_OFFLOAD_EGRESS;
-	return nh.egress == in || mr_tier_takes(sh->tier, nh.egress) ? MR_OFFLOAD_OK : MR_OFFLOAD_EGRESS;
+	return mr_tier_takes(sh->tier, egress) ? MR_OFFLOAD_OK : MR_OFFLOAD_EGRESS;
 }
 
 enum mr_offload_why mr_offload_judge(const struct mr_shared *sh, const struct mr_plan *plan, const struct mr_session *s,
@@ -183,7 +183,7 @@ static bool settle(struct mr_worker *w, const struct mr_candidate *c, bool impat
 			mr_flows_mark(w->sh->flows, c->ref, c->session, 0, heal | MR_FLOW_OFFLOAD);
 		return true;
 	}
-	if (!impatient && mr_handoff_held(w->sh->handoff, w->idx))
+	if (!impatient && mr_handoff_under_way(w->sh->handoff, w->idx))
 		return false;
 	mr_flows_mark(w->sh->flows, c->ref, c->session, MR_FLOW_OFFLOAD, heal);
 	return true;
@@ -193,7 +193,7 @@ static bool impatient(const struct mr_worker *w, const struct mr_candidate *c)
 {
 	const struct mr_flow_state *st = mr_flows_state(w->sh->flows, c->ref);
 
-	return w->pass.now_ms - w->offloading.emptied_ms[c->interface_id] >= BEHIND_MS ||
+	return w->pass.now_ms - w->offloading.emptied_ms[c->interface_id][c->queue] >= BEHIND_MS ||
 		w->pass.now_ms - c->born_ms >= BEHIND_MS || !st ||
 		__atomic_load_n(&st->packets, __ATOMIC_RELAXED) - c->packets >= MR_OFFLOAD_PATIENCE;
 }
@@ -217,8 +217,8 @@ static void settle_all(struct mr_worker *w, const struct mr_queue *queue)
 
 void mr_offload_emptied(struct mr_worker *w, const struct mr_queue *queue)
 {
-	w->offloading.emptied_ms[queue->interface_id] = w->pass.now_ms;
-	if (w->offloading.cnt)
+	w->offloading.emptied_ms[queue->interface_id][queue->queue_idx] = w->pass.now_ms;
+	if (w->offloading.cnt && !w->offloading.released)
 		settle_all(w, queue);
 }
 
@@ -227,13 +227,13 @@ void mr_offload_turn_end(struct mr_worker *w)
 	settle_all(w, NULL);
 }
 
-void mr_offload_begin(struct mr_worker *w, bool offloads)
+void mr_offload_begin(struct mr_worker *w)
 {
 	struct mr_offloading *o = &w->offloading;
 
-	w->offloads = offloads;
 	memset(o->taken, 0, sizeof(o->taken));
 	o->cnt = 0;
 	for (unsigned id = 0; id <= MR_MAX_INTERFACES; id++)
-		o->emptied_ms[id] = w->pass.now_ms;
+		for (unsigned q = 0; q < MR_MAX_QUEUES; q++)
+			o->emptied_ms[id][q] = w->pass.now_ms;
 }

@@ -117,6 +117,13 @@ void mr_transmit_flush(struct mr_worker *w)
 	mr_transmit_tell_held(w);
 }
 
+void mr_transmit_sent(struct mr_worker *w)
+{
+	if (w->taken_over)
+		mr_handoff_sent(w->sh->handoff, w->idx);
+	w->taken_over = false;
+}
+
 static void take_in(struct mr_worker *w, const struct mr_handoff_entry *e, unsigned n)
 {
 	unsigned arrived = 0;
@@ -144,6 +151,7 @@ unsigned mr_transmit_take(struct mr_worker *w)
 		}
 	}
 	mr_turn_add(&w->stats->handoff_in, sum);
+	w->taken_over |= sum > 0;
 	return sum;
 }
 

@@ -94,18 +94,18 @@ unsigned mr_worker_poll(struct mr_worker *w)
 		mr_epoch_online(w->sh->epoch, w->idx);
 	w->plan = atomic_load_explicit(&w->sh->plan, memory_order_acquire);
 	tell_time(w);
-	if (w->pass.plan != w->plan) {
-		w->pass.plan = w->plan;
-		mr_offload_begin(w, w->tier && w->plan->offloads);
-	}
+	w->offloads = w->tier && w->plan->offloads;
+	if (w->pass.plan != w->plan && w->offloads)
+		mr_offload_begin(w);
+	w->pass.plan = w->plan; /* its address may be that of one before */
 	memset(w->nexthop_slot, 0, sizeof(w->nexthop_slot));
 	unsigned got = mr_transmit_take(w);
-	if (mr_hold_cnt(w->hold))
-		mr_hold_release(w);
+	w->offloading.released = mr_hold_cnt(w->hold) && mr_hold_release(w);
 	got += serve_all(w, &drained);
 	mr_turn_fragments_end(w);
 	mr_transmit_flush(w);
 	service_all(w);
+	mr_transmit_sent(w);
 	if (w->offloading.cnt)
 		mr_offload_turn_end(w);
 	housekeep(w);

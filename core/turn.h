@@ -81,8 +81,10 @@ struct mr_candidate {
 
 struct mr_offloading {
 	unsigned cnt;
+	bool released; /* what waited for a neighbour is about to be sent: nothing goes over in this turn */
 	uint64_t taken[MR_OFFLOAD_CANDIDATES / 64]; /* bit by slot, which is a hash of the reference */
-	uint32_t emptied_ms[MR_MAX_INTERFACES + 1]; /* when one of its queues here was last found empty */
+	uint32_t emptied_ms[MR_MAX_INTERFACES + 1]
+			   [MR_MAX_QUEUES]; /* when each of those served here was last found empty */
 	struct mr_candidate candidate[MR_OFFLOAD_CANDIDATES];
 };
 
@@ -126,6 +128,7 @@ struct mr_worker {
 	unsigned active_cnt;
 	uint64_t give[MR_GIVE];
 	unsigned give_cnt;
+	bool taken_over; /* some of the frames are another worker's, who waits to hear that they were sent */
 
 	struct mr_offloading offloading;
 
@@ -201,6 +204,7 @@ void mr_transmit_give(
 	struct mr_worker *w, uint64_t addr); /* back to the pool, not counted: what it carried went another way */
 void mr_transmit_drop(struct mr_worker *w, const struct mr_frame *f, uint8_t ingress, unsigned reason);
 void mr_transmit_flush(struct mr_worker *w);
+void mr_transmit_sent(struct mr_worker *w);      /* after the flush, and the service of the queues */
 void mr_transmit_tell_held(struct mr_worker *w); /* the gauge: hand-off rings it feeds, packets that wait */
 unsigned mr_transmit_take(struct mr_worker *w);  /* frames other workers handed over; returns how many */
 void mr_transmit_discard(struct mr_worker *w);   /* the same, to drop them: the worker has ended */
@@ -225,7 +229,7 @@ static inline void mr_transmit_frame(struct mr_worker *w, const struct mr_frame 
 void mr_offload_consider(struct mr_worker *w, mr_flow_ref ref, const struct mr_flow_state *live, uint8_t ingress);
 void mr_offload_emptied(struct mr_worker *w, const struct mr_queue *queue); /* nothing was in it */
 void mr_offload_turn_end(struct mr_worker *w);                              /* after the flush; there are candidates */
-void mr_offload_begin(struct mr_worker *w, bool offloads);                  /* another plan */
+void mr_offload_begin(struct mr_worker *w);                                 /* another plan */
 
 /* idle.c */
 void mr_idle_rest(struct mr_worker *w);

@@ -31,6 +31,27 @@ Test(handoff, in_order_bounded_and_by_pair)
 	mr_handoff_destroy(NULL);
 }
 
+Test(handoff, under_way_until_it_is_sent)
+{
+	struct mr_handoff *h = mr_handoff_create(2);
+	struct mr_handoff_entry e[3] = { 0 };
+	cr_expect_not(mr_handoff_under_way(h, 0));
+	mr_handoff_put(h, 0, 1, e, 3);
+	cr_expect(mr_handoff_under_way(h, 0));
+	cr_expect_not(mr_handoff_under_way(h, 1));
+	mr_handoff_sent(h, 1);
+	cr_expect(mr_handoff_under_way(h, 0), "still in the ring");
+	cr_assert_eq(mr_handoff_take(h, 0, 1, e, 2), 2);
+	mr_handoff_sent(h, 1);
+	cr_expect(mr_handoff_under_way(h, 0), "one is");
+	cr_assert_eq(mr_handoff_take(h, 0, 1, e, 2), 1);
+	cr_expect_eq(mr_handoff_held(h, 0), 0);
+	cr_expect(mr_handoff_under_way(h, 0), "taken out, not sent");
+	mr_handoff_sent(h, 1);
+	cr_expect_not(mr_handoff_under_way(h, 0));
+	mr_handoff_destroy(h);
+}
+
 Test(handoff, a_sleeper_is_woken_and_nobody_else)
 {
 	struct mr_handoff *h = mr_handoff_create(2);

@@ -8,6 +8,7 @@
 #include "core/offload.h"
 #include "core/session.h"
 #include "core/tier.h"
+#include "core/turn.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -215,6 +216,22 @@ Test(offload, an_egress_that_takes_no_frames_is_said)
 	rig_destroy(r);
 }
 
+Test(offload, back_is_a_way_out_like_any_other)
+{
+	struct rig *r = rig_create(HEAD("offload: always") "  in: { from: [ wan ], match: all, to: back }\n"
+							   "  out: { from: [ lan ], match: all, to: lan }\n",
+		&with_tier);
+	say(r, "wan", UDP_THERE, 2);
+	cr_expect_str_eq(why(r, MR_FORWARD), "");
+	rig_takes(r, "wan", false);
+	cr_expect_str_eq(why(r, MR_FORWARD), "egress", "XDP sends by no interface that takes no frames");
+	say(r, "lan", UDP_BACK, 2);
+	cr_expect_str_eq(why(r, MR_REPLY), "");
+	rig_takes(r, "lan", false);
+	cr_expect_str_eq(why(r, MR_REPLY), "egress", "nor by the one it came by");
+	rig_destroy(r);
+}
+
 /* ---- order --------------------------------------------------------------------------------------------------------- */
 
 /* One turn of each worker, as opposed to rig_turn(). */
@@ -254,6 +271,39 @@ Test(offload, patience_ends)
 	rig_destroy(r);
 }
 
+static uint64_t offloaded_cnt(struct rig *r)
+{
+	struct mr_flows_usage u;
+	mr_flows_usage(r->sh.flows, &u);
+	return u.offloaded;
+}
+
+/* More than fits the turn is always there: what waits for the queue to be empty would wait for ever. */
+Test(offload, a_queue_that_is_behind_is_not_waited_for)
+{
+	enum { FLOWS = 2000 };
+	/* The second queue of the same interface has nothing to do, which says nothing of the first. */
+	struct rig_options two_queues = { .tier = true, .worker_cnt = 1, .queues = 2, .sessions = 4096 };
+	struct rig *r = rig_create(always, &two_queues);
+	char text[64];
+
+	for (unsigned i = 0; i < 20; i++) {
+		rig_say(r, "wan", UDP_THERE);
+		usleep(1000);
+		one_turn(r);
+	}
+	for (unsigned i = 0; i < FLOWS; i++) {
+		snprintf(text, sizeof(text), "udp 10.1.%u.%u:1000 > 10.0.0.2:53", i / 256, i % 256);
+		rig_say(r, "wan", text);
+		if (i % 32 == 31)
+			one_turn(r);
+	}
+	/* Some share a place with another one of their turn, and go over with their next packet. */
+	cr_expect_gt(offloaded_cnt(r), FLOWS * 8 / 10, "%llu", (unsigned long long)offloaded_cnt(r));
+	rig_turn(r);
+	rig_destroy(r);
+}
+
 Test(offload, not_while_packets_are_in_another_workers_ring)
 {
 	/* Two workers, and one queue of lan: what the second receives crosses to the first. */
@@ -273,6 +323,32 @@ Test(offload, not_while_packets_are_in_another_workers_ring)
 	cr_expect_eq(mr_handoff_held(r->sh.handoff, 1), 1);
 	cr_expect_not(offloaded(r, MR_FORWARD), "it is still in the ring");
 	mr_worker_poll(r->worker[0]);
+	mr_worker_poll(r->worker[1]);
+	cr_expect(offloaded(r, MR_FORWARD));
+	rig_turn(r);
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
+Test(offload, not_before_another_worker_has_sent_them)
+{
+	struct rig_options two = { .tier = true, .worker_cnt = 2, .queues = 2 };
+	struct rig *r = rig_create(always, &two);
+	struct rig_list *out = &r->interface[rig_id(r, "lan")].queue[0].out;
+	r->interface[rig_id(r, "lan")].queue_cnt = 1;
+	rig_refresh(r);
+	say(r, "wan", UDP_THERE, 1);
+	uint8_t frame[256];
+	memcpy(frame, out->frame[0].data, out->frame[0].len);
+	mr_flows_mark(r->sh.flows, ref_of(r, MR_FORWARD), session(r), 0, MR_FLOW_OFFLOAD);
+	rig_inject(r, "wan", 1, frame, out->frame[0].len);
+	mr_worker_poll(r->worker[1]);
+	cr_expect_eq(mr_transmit_take(r->worker[0]), 1, "the first worker is in the middle of its turn");
+	mr_worker_poll(r->worker[1]);
+	cr_expect_not(offloaded(r, MR_FORWARD), "out of the ring, and not sent");
+	cr_expect_eq(out->cnt, 1);
+	mr_worker_poll(r->worker[0]);
+	cr_expect_eq(out->cnt, 2);
 	mr_worker_poll(r->worker[1]);
 	cr_expect(offloaded(r, MR_FORWARD));
 	rig_turn(r);

@@ -692,6 +692,22 @@ Test(route_pipeline, a_flow_whose_neighbour_is_new_goes_over_behind_those_that_w
 	finish(r);
 }
 
+Test(route_pipeline, a_flow_does_not_go_over_in_the_turn_that_sends_what_waited)
+{
+	struct rig *r = box_of(YAML_OFFLOADING, 1);
+	slot(r, SLOT_A, MR_NH_RESOLVING, "lan", 1500);
+	mr_worker_poll(r->worker[0]);
+	rig_say(r, "wan", FLOW);
+	mr_worker_poll(r->worker[0]);
+	slot(r, SLOT_A, MR_NH_ROUTED, "lan", 1500); /* before the worker asks whether its packets wait */
+	mr_worker_poll(r->worker[0]);
+	cr_expect_eq(rig_sent(r, "lan"), 1);
+	cr_expect_not(offloaded(r), "the queue was found empty before it was sent");
+	mr_worker_poll(r->worker[0]);
+	cr_expect(offloaded(r));
+	finish(r);
+}
+
 Test(route_pipeline, slots_of_records_are_found)
 {
 	static unsigned marked[MR_MAX_NEXTHOPS];
