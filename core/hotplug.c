@@ -98,6 +98,8 @@ static int open_device(struct mr_runtime *rt, unsigned id, struct mr_error *e)
 			"machine too "
 			"(match: all, on_exit: drop): set on_exit: pass if it is reached that way",
 			ri->name, info->device);
+	if (info->tier_why[0])
+		mr_runtime_log(rt, "interface %s: no kernel tier for what comes in: %s", ri->name, info->tier_why);
 	if (info->beside[0])
 		mr_runtime_log(rt, "interface %s: %s", ri->name, info->beside);
 	if (info->spread_why[0] && rt->sh.worker_cnt > 1)

@@ -95,6 +95,18 @@ static int load_shared(void *ctx, struct bpf_object *object, struct mr_error *e)
 	return mr_attach_shared(l->attach, object, l->generic, e);
 }
 
+/* With the kernel tier.  Where the kernel does not take that (its verifier, memory) without: no reason for a worse mode. */
+static int steer_load(struct mr_interface *i, struct mr_steer_options *so, struct mr_error *e)
+{
+	i->info.tier_why[0] = '\0';
+	int err = mr_steer_load(so, &i->steer, e);
+	if (!err || !so->tier)
+		return err;
+	snprintf(i->info.tier_why, sizeof(i->info.tier_why), "%.150s", e->text);
+	so->tier = NULL;
+	return mr_steer_load(so, &i->steer, e);
+}
+
 static int mode_try(struct mr_interface *i, const struct mr_config_interface *c, const struct mr_interface_env *env,
 	const struct mr_device *d, const uint16_t *queue, unsigned cnt, enum mr_mode mode, struct mr_error *e)
 {
@@ -109,7 +121,7 @@ static int mode_try(struct mr_interface *i, const struct mr_config_interface *c,
 		.load = c->attach == MR_ATTACH_SHARED ? load_shared : NULL,
 		.load_ctx = &(struct shared_load){ &i->attach, mode == MR_MODE_GENERIC },
 	};
-	int err = mr_steer_load(&so, &i->steer, e);
+	int err = steer_load(i, &so, e);
 
 	if (!err)
 		err = sockets_open(i, c, env, d, queue, cnt, mode == MR_MODE_ZEROCOPY, e);

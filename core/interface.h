@@ -27,6 +27,7 @@ struct mr_interface_info {
 	enum mr_interface_kind kind;
 	enum mr_mode mode;  /* as bound: ZEROCOPY, COPY or GENERIC (never AUTO) */
 	char mode_why[160]; /* why not the next better one; "" = it is the best */
+	char tier_why[160]; /* why its program does without the kernel tier it was to have; "" = it does not */
 	uint32_t ifindex;
 	uint32_t mtu;     /* this, the MAC address and the device's name follow the device (mr_interface_poll) */
 	uint32_t mtu_max; /* the largest whose frames fit a packet frame */
@@ -70,6 +71,7 @@ struct mr_steer_table;
  * Opens: checks the device (exists, up, MTU fits the frame, mode), loads kern/steer.bpf.c with nothing steered yet, binds one
  * socket a queue in the best allowed mode, fills the fill rings, enters the sockets into the XSKMAP and attaches the program
  * (with `attach: shared` before the sockets: libxdp loads and attaches in one; it passes everything until a table is applied).
+ * Where the kernel does not take the program with the kernel tier, it is loaded without, before a worse mode is tried (info: tier_why).
  * Where an earlier run left its program (on_exit: drop), that one stays in force until mr_interface_apply().
  * Nothing is left behind on failure.  id is 1..MR_MAX_INTERFACES.
  * Errors: -ENODEV (no such device), -ENETDOWN, -EMSGSIZE (MTU over the frame), -EOPNOTSUPP (mode), -EBUSY (another XDP program

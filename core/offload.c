@@ -38,7 +38,7 @@ int mr_offload_policy(
 {
 	bool said;
 	int word = word_of(flows, p, &said);
-	if (in->kind != MR_INTERFACE_XSK || in->mode == MR_MODE_GENERIC)
+	if (in->kind != MR_INTERFACE_XSK || in->mode == MR_MODE_GENERIC || in->tier_why[0])
 		return MR_OFFLOAD_NEVER;
 	return in->mode == MR_MODE_ZEROCOPY && !said ? MR_OFFLOAD_NEVER : word;
 }

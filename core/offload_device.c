@@ -29,6 +29,7 @@ bool mr_offload_in(const struct mr_config *c, const struct mr_config_interface *
 {
 	struct mr_interface_info copy = *info;
 	copy.mode = MR_MODE_COPY;
+	copy.tier_why[0] = '\0';
 	const char *because = "";
 	if (!i->device)
 		because = "capture files and memory are not received by the kernel";
@@ -38,6 +39,8 @@ bool mr_offload_in(const struct mr_config *c, const struct mr_config_interface *
 		because = "generic mode: it would gain nothing there (native mode is wanted)";
 	else if (!some(c, i->name, &copy))
 		because = "no pipeline from it leaves flows to the kernel (offload: never, or state: none)";
+	else if (info->tier_why[0])
+		because = info->tier_why;
 	else if (!some(c, i->name, info))
 		because = "zero-copy mode: only where flows.offload or the pipeline's offload is given";
 	snprintf(why, why_bytes, "%s", because);

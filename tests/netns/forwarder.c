@@ -41,7 +41,8 @@ int forwarder_open(struct forwarder *f, unsigned port, const char *device, enum 
 		.magazine = magazine_of,
 		.ctx = f,
 		.instance = f->instance ? f->instance : "test",
-		.shim_cookie = f->shim_cookie };
+		.shim_cookie = f->shim_cookie,
+		.tier = f->tier };
 
 	return mr_interface_open(&c, port + 1, &env, &f->port[port], e);
 }

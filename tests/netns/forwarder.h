@@ -19,6 +19,7 @@ struct forwarder {
 	int attach;           /* enum mr_attach_kind, of the ports opened next */
 	const char *instance; /* NULL = "test" */
 	uint64_t shim_cookie;
+	struct mr_tier_maps *tier; /* NULL = none */
 	int stop;
 	int running;
 	uint64_t handed_back[FORWARDER_WORKERS_MAX];

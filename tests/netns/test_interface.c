@@ -32,6 +32,9 @@ struct mr_steer {
 	int map_fd, prog_fd;
 };
 
+static int tier_err;              /* what the kernel says to a program with the kernel tier */
+static unsigned without_tier_cnt; /* programs loaded without */
+
 static int program_load(int map_fd, const char *name)
 {
 	const struct bpf_insn insns[] = {
@@ -51,8 +54,11 @@ static int program_load(int map_fd, const char *name)
 
 int mr_steer_load(const struct mr_steer_options *opt, struct mr_steer **out, struct mr_error *e)
 {
-	struct mr_steer *s = calloc(1, sizeof(*s));
+	if (opt->tier && tier_err)
+		return mr_error_set(e, tier_err, "refused with the kernel tier: %s", strerror(-tier_err));
+	without_tier_cnt += !opt->tier;
 
+	struct mr_steer *s = calloc(1, sizeof(*s));
 	s->map_fd = bpf_map_create(BPF_MAP_TYPE_XSKMAP, "test_xsks", 4, 4, MR_MAX_QUEUES, NULL);
 	s->prog_fd = s->map_fd < 0 ? -1 : program_load(s->map_fd, "test_steer");
 	if (s->prog_fd < 0) {
@@ -346,6 +352,35 @@ static void reopening(void)
 	tap_case(forwarder_destroy(&f), "every frame is back in the pool");
 }
 
+/* Its verifier, or its memory, has no room for it. */
+static void refused_tier(void)
+{
+	static const int errors[] = { 0, -E2BIG, -ENOMEM, -EINVAL };
+
+	for (unsigned i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
+		struct forwarder f;
+		spaces_wire(1);
+		forwarder_create(&f, 16384, 1);
+		f.tier = (void *)&f; /* nobody looks */
+		tier_err = errors[i];
+		without_tier_cnt = 0;
+		bool opened = open_both(&f, MR_MODE_AUTO);
+		const struct mr_interface_info *info = opened ? mr_interface_info(f.port[0]) : NULL;
+		tap_case(opened && info->mode == MR_MODE_COPY, "the kernel tier and %s: opens in the same mode",
+			strerror(-tier_err));
+		if (opened && tier_err)
+			tap_case(strstr(info->tier_why, strerror(-tier_err)) && !strstr(info->mode_why, "tier") &&
+					without_tier_cnt,
+				"why it has none: %s", info->tier_why);
+		else if (opened)
+			tap_case(!info->tier_why[0] && !without_tier_cnt, "it has it");
+		forwarder_start(&f);
+		tap_case(opened && spaces_ping("10.77.0.2", 20), "traffic flows");
+		tap_case(forwarder_destroy(&f), "every frame is back in the pool");
+	}
+	tier_err = 0;
+}
+
 static void killing(void)
 {
 	struct forwarder f;
@@ -612,6 +647,7 @@ int main(void)
 	link_changes();
 	deletion();
 	reopening();
+	refused_tier();
 	killing();
 	device_settings();
 	queue_in_use();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/offload_device.h"
+#include "core/offload.h"
 #include "core/redirect.h"
 
 #include <criterion/criterion.h>
@@ -77,6 +78,21 @@ Test(offload_device, generic_mode_and_programs_beside_ours_have_none)
 	read_config(", offload: always", ", attach: shared", "");
 	cr_expect(strstr(about(0, MR_MODE_COPY), "attach: shared"));
 	cr_expect_str_eq(about(1, MR_MODE_COPY), "");
+	mr_config_free(config);
+}
+
+Test(offload_device, a_program_without_one_says_why)
+{
+	char why[160];
+	read_config(", offload: always", "", "");
+	const struct mr_config_interface *c = &config->interfaces[0];
+	struct mr_interface_info info = { .name = c->name,
+		.kind = MR_INTERFACE_XSK,
+		.mode = MR_MODE_COPY,
+		.tier_why = "the kernel does not take it" };
+	cr_expect_not(mr_offload_in(config, c, &info, why, sizeof(why)));
+	cr_expect_str_eq(why, "the kernel does not take it");
+	cr_expect_eq(mr_offload_policy(&config->flows, &config->pipelines[0], &info), MR_OFFLOAD_NEVER);
 	mr_config_free(config);
 }
 
