@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "core/offload_device.h"
 #include "core/offload.h"
+#include "core/offload_device.h"
 #include "core/redirect.h"
 
 #include <criterion/criterion.h>
