@@ -232,6 +232,80 @@ Test(offload, back_is_a_way_out_like_any_other)
 	rig_destroy(r);
 }
 
+static enum mr_offload_why judge(struct rig *r, const struct mr_session *s, const struct mr_flow_state *st)
+{
+	const struct mr_flow4 *rec = mr_flows_record4(r->sh.flows, ref_of(r, MR_FORWARD));
+	return mr_offload_judge(&r->sh, rig_plan(r), s, MR_FORWARD, rec->key.ingress, st);
+}
+
+Test(offload, what_the_tier_does_not_know_of_is_said)
+{
+	struct rig *r = rig_create(always, &with_tier);
+	struct mr_effect e = { .counter = { 1, MR_TIER_COUNTERS } };
+	say(r, "wan", UDP_THERE, 2);
+	struct mr_session s = *mr_session_at(r->sh.sessions, session(r));
+	struct mr_flow_state st = *state_of(r, MR_FORWARD);
+	cr_expect_eq(judge(r, &s, &st), MR_OFFLOAD_OK);
+	int effects = mr_effects_intern(rig_plan(r)->effects, &e);
+	cr_assert_gt(effects, 0);
+	st.effects = (uint16_t)effects;
+	cr_expect_eq(judge(r, &s, &st), MR_OFFLOAD_EFFECTS);
+	st.effects = 0;
+	s.ref[MR_FORWARD] |= 1u << 30;
+	cr_assert(mr_flows_overflows(s.ref[MR_FORWARD]));
+	cr_expect_eq(judge(r, &s, &st), MR_OFFLOAD_OVERFLOW);
+	rig_destroy(r);
+}
+
+Test(offload, an_interface_without_a_tier_is_said)
+{
+	struct rig *r = rig_create(always, &with_tier);
+	r->interface[rig_id(r, "wan")].info.mode = MR_MODE_GENERIC;
+	rig_refresh(r);
+	say(r, "wan", UDP_THERE, 2);
+	say(r, "lan", UDP_BACK, 2);
+	cr_expect_not(offloaded(r, MR_FORWARD));
+	cr_expect_str_eq(why(r, MR_FORWARD), "interface");
+	cr_expect(offloaded(r, MR_REPLY), "the other one has");
+	r->interface[rig_id(r, "wan")].info.mode = MR_MODE_COPY;
+	rig_refresh(r);
+	say(r, "wan", UDP_THERE, 1);
+	cr_expect(offloaded(r, MR_FORWARD), "it was opened again in another mode");
+	rig_destroy(r);
+}
+
+Test(offload, nobody_said_and_the_interface_is_zero_copy)
+{
+	struct rig *r = rig_create(HEAD("capacity: 1k") BOTH, &with_tier);
+	r->interface[rig_id(r, "wan")].info.mode = MR_MODE_ZEROCOPY;
+	rig_refresh(r);
+	say(r, "wan", UDP_THERE, 5);
+	say(r, "lan", UDP_BACK, 5);
+	say(r, "wan", UDP_THERE, 1);
+	cr_expect_not(offloaded(r, MR_FORWARD));
+	cr_expect_str_eq(why(r, MR_FORWARD), "off");
+	cr_expect(offloaded(r, MR_REPLY));
+	rig_destroy(r);
+}
+
+/* ICMP queries, and protocols without ports: like UDP. */
+Test(offload, what_has_no_ports_goes_over_too)
+{
+	static const char *const there[] = { "icmp 10.0.0.1 > 10.0.0.2 type 8 id 7", "gre 10.0.0.1 > 10.0.0.2",
+		"esp 10.0.0.1 > 10.0.0.2", "icmp6 fd00::1 > fd00::2 type 128 id 7" };
+	static const char *const back[] = { "icmp 10.0.0.2 > 10.0.0.1 type 0 id 7", "gre 10.0.0.2 > 10.0.0.1",
+		"esp 10.0.0.2 > 10.0.0.1", "icmp6 fd00::2 > fd00::1 type 129 id 7" };
+	for (unsigned i = 0; i < 4; i++) {
+		struct rig *r = rig_create(established, &with_tier);
+		say(r, "wan", there[i], 4);
+		cr_expect_not(offloaded(r, MR_FORWARD), "%s", there[i]);
+		say(r, "lan", back[i], 3);
+		say(r, "wan", there[i], 1);
+		cr_expect(offloaded(r, MR_FORWARD) && offloaded(r, MR_REPLY), "%s", there[i]);
+		rig_destroy(r);
+	}
+}
+
 /* ---- order --------------------------------------------------------------------------------------------------------- */
 
 /* One turn of each worker, as opposed to rig_turn(). */
@@ -486,12 +560,12 @@ Test(offload, what_the_tier_counts_in_a_record_is_in_its_totals)
 Test(offload, the_heartbeat_is_the_workers)
 {
 	struct rig *r = rig_create(always, &with_tier);
-	uint32_t before = mr_tier_shared(r->sh.tier)->heartbeat_ms;
-	for (unsigned i = 0; i < 5000 && mr_tier_shared(r->sh.tier)->heartbeat_ms == before; i++) {
+	uint64_t before = mr_tier_shared(r->sh.tier)->heartbeat_ns;
+	for (unsigned i = 0; i < 5000 && mr_tier_shared(r->sh.tier)->heartbeat_ns == before; i++) {
 		rig_turn(r);
 		usleep(1000);
 	}
-	cr_expect_neq(mr_tier_shared(r->sh.tier)->heartbeat_ms, before);
+	cr_expect_neq(mr_tier_shared(r->sh.tier)->heartbeat_ns, before);
 	rig_destroy(r);
 }
 
