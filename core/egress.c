@@ -78,7 +78,7 @@ void mr_egress_create(struct mr_runtime *rt, const struct mr_config *c, struct m
 	struct mr_xmit_maps maps = mr_tier_xmit_maps(rt->sh.tier);
 	if (mr_xmit_load(&maps, mr_device_space(), &rt->egress->xmit, &e))
 		mr_runtime_log(rt, "kernel tier: %s", e.text);
-	mr_tier_beat(mr_tier_shared(rt->sh.tier), (uint32_t)mr_runtime_now_ms());
+	mr_tier_beat(mr_tier_shared(rt->sh.tier), mr_runtime_now_ms() * 1000000);
 	open_redirect(rt);
 }
 
@@ -292,7 +292,7 @@ void mr_egress_tick(struct mr_runtime *rt)
 
 	if (!rt->egress)
 		return;
-	mr_tier_beat(mr_tier_shared(rt->sh.tier), (uint32_t)now_ms);
+	mr_tier_beat(mr_tier_shared(rt->sh.tier), now_ms * 1000000);
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
 		if (rt->interface[id].open && !rt->interface[id].is_file) {
 			look_refused(rt, id, now_ms);

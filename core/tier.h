@@ -88,10 +88,10 @@ void mr_tier_stop(struct mr_tier_maps *t);
 int mr_tier_settle(struct mr_tier_maps *t);
 
 /* Somebody lives.  At least every MR_TIER_HEARTBEAT_MS / 4.  Threads: any. */
-static inline void mr_tier_beat(struct mr_tier *shared, uint32_t now_ms)
+static inline void mr_tier_beat(struct mr_tier *shared, uint64_t now_ns)
 {
-	if (now_ms - __atomic_load_n(&shared->heartbeat_ms, __ATOMIC_RELAXED) >= 16)
-		__atomic_store_n(&shared->heartbeat_ms, now_ms, __ATOMIC_RELAXED);
+	if (now_ns - __atomic_load_n(&shared->heartbeat_ns, __ATOMIC_RELAXED) >= 16000000)
+		__atomic_store_n(&shared->heartbeat_ns, now_ns, __ATOMIC_RELAXED);
 }
 
 /* ---- what was counted ---------------------------------------------------------------------------------------- */

@@ -51,7 +51,7 @@ static void housekeep(struct mr_worker *w)
 		return;
 	w->swept_ms = w->pass.now_ms;
 	if (w->tier)
-		mr_tier_beat(w->tier, w->pass.now_ms);
+		mr_tier_beat(w->tier, w->pass.now_ns);
 	if (elapsed_ms > SWEEP_MS_MAX)
 		elapsed_ms = SWEEP_MS_MAX;
 	mr_sessions_sweep(w->sh->sessions, w->idx, w->pass.now_ms, elapsed_ms * mr_sessions_budget(w->sh->sessions));

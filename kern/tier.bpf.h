@@ -202,8 +202,9 @@ static __always_inline int tier_allows(const struct tier_pass *w, __u32 word, in
 /* The owner lives.  Its clock is the finer one, so it may be a little ahead. */
 static __always_inline int tier_alive(struct tier_pass *w)
 {
-	w->now_ms = (__u32)(bpf_ktime_get_coarse_ns() / 1000000);
-	return (__s32)(w->now_ms - mr_flow_load32(&w->shared->heartbeat_ms)) <= MR_TIER_HEARTBEAT_MS;
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+	w->now_ms = (__u32)(now_ns / 1000000);
+	return (__s64)(now_ns - mr_flow_load64(&w->shared->heartbeat_ns)) <= MR_TIER_HEARTBEAT_MS * 1000000LL;
 }
 
 /* core/worker.c: routable() and current(). */

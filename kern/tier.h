@@ -56,8 +56,9 @@ struct mr_tier_half {
 };
 
 struct mr_tier {
-	__u32 word;         /* generation in force, and bit 16: its half; 0 = nothing is offloaded */
-	__u32 heartbeat_ms; /* CLOCK_MONOTONIC, low 32 bits, coarse; of a worker or control */
+	__u32 word; /* generation in force, and bit 16: its half; 0 = nothing is offloaded */
+	__u32 reserved;
+	__u64 heartbeat_ns; /* CLOCK_MONOTONIC, coarse; of a worker or control.  All of it: a pinned program may be left for months */
 	struct mr_tier_half half[MR_TIER_HALVES];
 	__u8 version[2][MR_ROUTE_BUCKETS]; /* of route buckets, IPv4 and IPv6 (flow.h) */
 	__u64 vlan[MR_MAX_INTERFACES + 1]

@@ -479,7 +479,13 @@ static void other_half(struct bed *b, struct scene *s)
 
 static void dead(struct bed *b, struct scene *s)
 {
-	b->tier->heartbeat_ms = bed_clock_ms() - MR_TIER_HEARTBEAT_MS - 100;
+	b->tier->heartbeat_ns = bed_clock_ns() - (MR_TIER_HEARTBEAT_MS + 100) * 1000000LL;
+}
+
+/* Its program stays on the device (on_exit: drop), and milliseconds in 32 bits would begin anew. */
+static void long_dead(struct bed *b, struct scene *s)
+{
+	b->tier->heartbeat_ns = bed_clock_ns() - 30LL * 86400 * 1000000000;
 }
 
 static void other_interface(struct bed *b, struct scene *s)
@@ -603,6 +609,7 @@ static const struct doubt doubts[] = {
 	{ "nothing in force", nothing_in_force, true },
 	{ "the other half in force", other_half, true },
 	{ "old heartbeat", dead, true },
+	{ "heartbeat of last month", long_dead, true },
 	{ "a pair of another interface", other_interface, false },
 	{ "no pair", no_pair, false },
 	{ "route version changed", version, true },
@@ -863,7 +870,7 @@ static void test_marks(struct bed *b)
 		seen |= e[c].last_ingress == BED_PAIR;
 	CHECK(seen, "last ingress");
 	/* The owner's clock is ahead of the coarse one. */
-	b->tier->heartbeat_ms = bed_clock_ms() + 50;
+	b->tier->heartbeat_ns = bed_clock_ns() + 50000000;
 	CHECK(run(b, &s, NULL, NULL) == ACT_REDIR, "a heartbeat from the future");
 	take_away(b, &s);
 	printf("next hops are marked used, egresses know whom they carry\n");

@@ -35,11 +35,11 @@ struct bed {
 	struct packet p;
 };
 
-static uint32_t clock_ms(void)
+static uint64_t clock_ns(void)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint32_t)((uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
 static struct mr_tier_options options(void)
@@ -129,7 +129,7 @@ static void close_bed(struct bed *b)
 
 static int run(struct bed *b)
 {
-	mr_tier_beat(mr_tier_shared(b->t), clock_ms());
+	mr_tier_beat(mr_tier_shared(b->t), clock_ns());
 	return prog_run(mr_steer_prog_fd(b->steer), b->p.bytes, b->p.len, NULL, NULL);
 }
 
@@ -213,7 +213,8 @@ static void test_dead_owner(void)
 	CHECK(!mr_tier_egress(b.t, ID, LO), "egress");
 	mr_tier_publish(b.t, b.plan);
 	CHECK(run(&b) == ACT_TX, "alive");
-	__atomic_store_n(&mr_tier_shared(b.t)->heartbeat_ms, clock_ms() - 2 * MR_TIER_HEARTBEAT_MS, __ATOMIC_RELAXED);
+	__atomic_store_n(&mr_tier_shared(b.t)->heartbeat_ns, clock_ns() - 2 * MR_TIER_HEARTBEAT_MS * 1000000LL,
+		__ATOMIC_RELAXED);
 	CHECK(prog_run(mr_steer_prog_fd(b.steer), b.p.bytes, b.p.len, NULL, NULL) == ACT_PASS, "dead");
 	CHECK(run(&b) == ACT_TX, "alive again");
 	close_bed(&b);
@@ -247,7 +248,7 @@ static void *send(void *arg)
 	struct bed *b = arg;
 	while (!ending) {
 		LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = b->p.bytes, .data_size_in = b->p.len, .repeat = 20000);
-		mr_tier_beat(mr_tier_shared(b->t), clock_ms());
+		mr_tier_beat(mr_tier_shared(b->t), clock_ns());
 		CHECK(!bpf_prog_test_run_opts(mr_steer_prog_fd(b->steer), &o), "run");
 	}
 	return NULL;

@@ -79,16 +79,21 @@ static inline int bed_load(void *ctx, struct bpf_object *obj, struct mr_error *e
 	return bpf_object__load(obj);
 }
 
-static inline uint32_t bed_clock_ms(void)
+static inline uint64_t bed_clock_ns(void)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint32_t)((uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static inline uint32_t bed_clock_ms(void)
+{
+	return (uint32_t)(bed_clock_ns() / 1000000);
 }
 
 static inline void bed_beat(struct bed *b)
 {
-	__atomic_store_n(&b->tier->heartbeat_ms, bed_clock_ms(), __ATOMIC_RELAXED);
+	__atomic_store_n(&b->tier->heartbeat_ns, bed_clock_ns(), __ATOMIC_RELAXED);
 }
 
 static inline void bed_devmap(struct bed *b, __u32 id, __u32 ifindex)
