@@ -19,16 +19,17 @@
 #define REST_MAX_MS 600000
 
 struct way {
-	uint32_t device;     /* ifindex, as long as it is open */
-	uint32_t ifindex;    /* as the tier has it; 0 = no packet leaves by it */
-	bool up;             /* its link, then */
-	bool target;         /* it takes redirected frames, as far as is known */
-	uint32_t refused;    /* of the tier's count, seen */
-	uint64_t rest_ms;    /* how long the last rest was */
-	uint64_t resting_ms; /* until when; 0 = it does not */
-	int entry_err;       /* what bpf(2) said the last time it was to be a target and could not be made one */
-	char why[256];       /* why it is no target */
-	char rest_why[128];  /* why it rests */
+	uint32_t device;              /* ifindex, as long as it is open */
+	uint32_t ifindex;             /* as the tier has it; 0 = no packet leaves by it */
+	bool up;                      /* its link, then */
+	bool target;                  /* it takes redirected frames, as far as is known */
+	uint32_t refused;             /* of the tier's count, seen */
+	struct mr_tier_egress before; /* the tier's count when it was opened: of whoever had its number then */
+	uint64_t rest_ms;             /* how long the last rest was */
+	uint64_t resting_ms;          /* until when; 0 = it does not */
+	int entry_err;      /* what bpf(2) said the last time it was to be a target and could not be made one */
+	char why[256];      /* why it is no target */
+	char rest_why[128]; /* why it rests */
 };
 
 struct mr_egresses {
@@ -220,21 +221,35 @@ void mr_egress_opened(struct mr_runtime *rt, unsigned id)
 		return;
 	mr_tier_egress_read(rt->sh.tier, id, &count);
 	enter(rt, id, 0);
-	rt->egress->way[id] = (struct way){ .refused = count.refused };
+	rt->egress->way[id] = (struct way){ .refused = count.refused, .before = count };
 	rt->egress->way[id].device = mr_interface_info(rt->interface[id].open)->ifindex;
 	(void)mr_xmit_device(rt->egress->xmit, rt->egress->way[id].device, id);
 	ask(rt, id);
 	mr_egress_follow(rt, id);
 }
 
+static void add_since(
+	struct mr_egress_count *sum, const struct mr_tier_egress *before, const struct mr_tier_egress *now)
+{
+	if (now->sent_packets < before->sent_packets) /* could not be read */
+		return;
+	sum->sent_packets += now->sent_packets - before->sent_packets;
+	sum->sent_bytes += now->sent_bytes - before->sent_bytes;
+	sum->lost_packets += now->lost_packets - before->lost_packets;
+}
+
 void mr_egress_withdraw(struct mr_runtime *rt, unsigned id)
 {
-	if (!rt->egress)
+	if (!rt->egress || rt->interface[id].is_file)
 		return;
 	enter(rt, id, 0);
 	if (rt->egress->way[id].device)
 		(void)mr_xmit_device(rt->egress->xmit, rt->egress->way[id].device, 0);
 	rt->egress->way[id].device = 0;
+	struct mr_tier_egress now;
+	mr_tier_egress_read(rt->sh.tier, id, &now);
+	add_since(&rt->interface[id].closed_egress, &rt->egress->way[id].before, &now);
+	rt->egress->way[id].before = now;
 }
 
 /* All, or those that are no target. */
@@ -300,6 +315,17 @@ void mr_egress_tick(struct mr_runtime *rt)
 		}
 	if (++rt->egress->ticks % ASK_TICKS == 0 && rt->egress->redirect)
 		ask_again(rt, mr_redirect_fd(rt->egress->redirect) < 0);
+}
+
+void mr_egress_counted(const struct mr_runtime *rt, unsigned id, struct mr_egress_count *out)
+{
+	struct mr_tier_egress now;
+
+	*out = rt->interface[id].closed_egress;
+	if (!rt->egress)
+		return;
+	mr_tier_egress_read(rt->sh.tier, id, &now);
+	add_since(out, &rt->egress->way[id].before, &now);
 }
 
 bool mr_egress_is(const struct mr_runtime *rt, unsigned id, const char **why)

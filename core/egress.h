@@ -43,6 +43,8 @@ void mr_egress_service(struct mr_runtime *rt);
 /* About every 100 ms: says that somebody lives, looks for what was refused. */
 void mr_egress_tick(struct mr_runtime *rt);
 
+/* Of the interface as it is named, however often it was opened. */
+void mr_egress_counted(const struct mr_runtime *rt, unsigned id, struct mr_egress_count *out);
 /* Whether packets of the tier may leave by it now; if not, *why says so ("" = there is no tier). */
 bool mr_egress_is(const struct mr_runtime *rt, unsigned id, const char **why);
 

@@ -142,7 +142,8 @@ static void keep_counters(struct mr_runtime *rt, unsigned id)
 		.is_file = ri->is_file,
 		.opened_cnt = ri->opened_cnt,
 		.closed = ri->closed,
-		.closed_steer = ri->closed_steer };
+		.closed_steer = ri->closed_steer,
+		.closed_egress = ri->closed_egress };
 }
 
 /* An interface whose name was there before goes on from what it had counted. */
@@ -156,6 +157,7 @@ static void take_counters(struct mr_runtime *rt, struct mr_runtime_interface *ri
 	ri->opened_cnt += r->opened_cnt;
 	ri->closed = r->closed;
 	ri->closed_steer = r->closed_steer;
+	ri->closed_egress = r->closed_egress;
 	free(r->name);
 	memmove(r, r + 1, (size_t)(end - r - 1) * sizeof(*r));
 	memset(end - 1, 0, sizeof(*r));

@@ -27,6 +27,12 @@ struct mr_runtime_options {
 	void (*ready)(void);           /* called once, when traffic flows; may be NULL */
 };
 
+/* What the kernel tier gave an interface to send. */
+struct mr_egress_count {
+	uint64_t sent_packets, sent_bytes;
+	uint64_t lost_packets; /* of those: not taken */
+};
+
 /* One configured interface over its whole life; `open` comes and goes with the device. */
 struct mr_runtime_interface {
 	char *name;
@@ -41,6 +47,7 @@ struct mr_runtime_interface {
 	/* what was counted before it was closed, so that totals never go back */
 	struct mr_queue_counters closed;
 	struct mr_steer_counters closed_steer;
+	struct mr_egress_count closed_egress;
 };
 
 /* What an interface had counted when a reload removed it: shown, and gone on from should the name come back. */
@@ -51,6 +58,7 @@ struct mr_runtime_removed {
 	uint64_t opened_cnt;
 	struct mr_queue_counters closed;
 	struct mr_steer_counters closed_steer;
+	struct mr_egress_count closed_egress;
 };
 
 struct mr_runtime {

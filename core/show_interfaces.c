@@ -3,7 +3,6 @@
 #include "core/offload_device.h"
 #include "core/show_part.h"
 #include "core/steer.h"
-#include "core/tier.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -147,13 +146,12 @@ static const char *offload_out_why(struct mr_runtime *rt, unsigned id, const cha
 
 static int put_offload(json_t *o, struct mr_runtime *rt, unsigned id)
 {
-	struct mr_tier_egress count = { 0 };
+	struct mr_egress_count count;
 	const char *out_why = "";
 	char in_why[160];
 	bool in = offload_in(rt, id, in_why, sizeof(in_why));
 	bool out = mr_egress_is(rt, id, &out_why);
-	if (rt->sh.tier)
-		mr_tier_egress_read(rt->sh.tier, id, &count);
+	mr_egress_counted(rt, id, &count);
 	return json_object_set_new(o, "offload",
 		json_pack("{s:b, s:o, s:b, s:o, s:I, s:I, s:I}", "in", (int)in, "in_why", mr_show_text(in_why), "out",
 			(int)out, "out_why", mr_show_text(out ? "" : offload_out_why(rt, id, out_why)), "sent_packets",

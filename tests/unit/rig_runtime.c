@@ -26,6 +26,11 @@ void mr_interface_poll(struct mr_interface *i)
 {
 }
 
+void mr_egress_counted(const struct mr_runtime *rt, unsigned id, struct mr_egress_count *out)
+{
+	*out = rt->interface[id].closed_egress;
+}
+
 bool mr_egress_is(const struct mr_runtime *rt, unsigned id, const char **why)
 {
 	*why = "";

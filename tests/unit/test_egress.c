@@ -367,6 +367,35 @@ Test(egress, what_refuses_as_the_kernel_says_does_not_rest)
 	cr_expect_eq(entered, 70, "and the rest is a first one");
 }
 
+static void expect_counted(uint64_t packets, uint64_t bytes, uint64_t lost)
+{
+	struct mr_egress_count c;
+	mr_egress_counted(rt, WAN, &c);
+	cr_expect(c.sent_packets == packets && c.sent_bytes == bytes && c.lost_packets == lost, "%llu, %llu, %llu",
+		(unsigned long long)c.sent_packets, (unsigned long long)c.sent_bytes,
+		(unsigned long long)c.lost_packets);
+}
+
+Test(egress, what_was_counted_is_the_interfaces_and_not_its_numbers)
+{
+	counted = (struct mr_tier_egress){ .sent_packets = 5, .sent_bytes = 300, .lost_packets = 1 };
+	expect_counted(5, 300, 1);
+	mr_egress_withdraw(rt, WAN); /* its device is gone */
+	mr_egress_withdraw(rt, WAN);
+	expect_counted(5, 300, 1);
+	mr_egress_opened(rt, WAN);
+	counted.sent_packets = 7;
+	counted.sent_bytes = 420;
+	expect_counted(7, 420, 1);
+	mr_egress_withdraw(rt, WAN);
+	expect_counted(7, 420, 1);
+	rt->interface[WAN].closed_egress = (struct mr_egress_count){ 0 }; /* another interface gets the number */
+	mr_egress_opened(rt, WAN);
+	expect_counted(0, 0, 0);
+	counted.lost_packets = 2;
+	expect_counted(0, 0, 1);
+}
+
 Test(egress, files_have_no_part_in_it)
 {
 	mr_egress_withdraw(rt, WAN);
