@@ -2,19 +2,22 @@
 /*
  * bench_loop.c - what the engine costs a packet when a record decides it: parse, lookup, NAT rewrite, TTL, MACs, counters.
  *
- *     bench_loop [--rounds N] [--flows 1000,64000,1000000] [--routed 1] [--json FILE]
+ *     bench_loop [--rounds N] [--flows 1000,64000,1000000] [--routed 1] [--tier 1] [--json FILE]
  *
  * The device is memory: rx writes the 60 bytes of a UDP packet of the next flow (in an order that looks random) into a frame of the
  * pool, tx takes the frame back.  "empty" is that alone; "loop" is a whole turn of the worker around it; their difference, round by
  * round, is the engine.  Every flow is a session with a stored source translation and a routed next hop.
  * With --routed 1 records carry the version of a route, which is looked at with every packet; and the time is told that control takes to
  * look through all of them (core/route_flows.c).
+ * With --tier 1 there is a kernel tier, so that records are counted in with atomics, and "unreplied" is the loop where flows would go over
+ * to it, had they been answered: what a worker looks at in vain.
  * A line of JSON for each value goes to stdout or FILE, a table of medians to stderr.
  */
 #include "bench/bench.h"
 #include "core/handoff.h"
 #include "core/route.h"
 #include "core/route_flows.h"
+#include "core/tier_table.h"
 #include "core/worker.h"
 #include "kern/rewrite.h"
 
@@ -49,6 +52,8 @@ struct loop {
 	uint16_t routed; /* MR_FLOW_ROUTED: the version of the route is looked at, and the MAC address */
 	struct mr_shared sh;
 	struct mr_plan *plan;
+	struct mr_tier_maps tier; /* without maps */
+	struct mr_tier shared;
 	struct mr_worker *worker;
 	struct device in, out;
 	struct mr_queue *in_queue[1], *out_queue[1];
@@ -211,7 +216,15 @@ static void make_plan(struct loop *l)
 		die("no memory");
 }
 
-static struct loop *loop_open(uint32_t flow_cnt, bool routed)
+static void make_tier(struct loop *l)
+{
+	l->tier.at[MR_TIER_MAP_TIER] = &l->shared;
+	l->sh.tier = &l->tier;
+	l->plan->offload_after = 3;
+	l->plan->ingress[1].offload = MR_OFFLOAD_ESTABLISHED;
+}
+
+static struct loop *loop_open(uint32_t flow_cnt, bool routed, bool tier)
 {
 	struct loop *l = aligned_alloc(64, (sizeof(*l) + 63) / 64 * 64);
 	struct mr_error e = { 0 };
@@ -250,6 +263,8 @@ static struct loop *loop_open(uint32_t flow_cnt, bool routed)
 	l->in_queue[0] = &l->in.queue;
 	l->out_queue[0] = &l->out.queue;
 	make_plan(l);
+	if (tier)
+		make_tier(l);
 	atomic_store(&l->sh.plan, l->plan);
 	mr_epoch_online(l->sh.epoch, 0);
 	open_sessions(l);
@@ -293,17 +308,21 @@ static double median(double *v, unsigned n)
 }
 
 /* One value of each: the median slice, which a scheduler's interruption does not reach. */
-static void round_of(struct loop *l, double *empty, double *whole)
+static void round_of(struct loop *l, double *empty, double *whole, double *unreplied)
 {
 	enum { SLICES = PACKETS / SLICE };
-	double e[SLICES], w[SLICES];
+	double e[SLICES], w[SLICES], u[SLICES];
 	taker = &l->in;
 	for (unsigned s = 0; s < SLICES; s++) {
 		e[s] = (double)run_empty(l, SLICE) / SLICE;
 		w[s] = (double)run_loop(l, SLICE) / SLICE;
+		l->plan->offloads = l->sh.tier;
+		u[s] = l->sh.tier ? (double)run_loop(l, SLICE) / SLICE : 0;
+		l->plan->offloads = false;
 	}
 	*empty = median(e, SLICES);
 	*whole = median(w, SLICES);
+	*unreplied = median(u, SLICES);
 }
 
 static void check(struct loop *l)
@@ -359,10 +378,11 @@ static unsigned read_sizes(char *text, uint32_t *size)
 
 int main(int argc, char **argv)
 {
-	static double empty[SIZES_MAX][ROUNDS_MAX], whole[SIZES_MAX][ROUNDS_MAX], engine[SIZES_MAX][ROUNDS_MAX];
+	static double empty[SIZES_MAX][ROUNDS_MAX], whole[SIZES_MAX][ROUNDS_MAX], engine[SIZES_MAX][ROUNDS_MAX],
+		unreplied[SIZES_MAX][ROUNDS_MAX];
 	uint32_t size[SIZES_MAX] = { 1000, 64000, 1000000 };
 	unsigned size_cnt = 3, rounds = 11;
-	bool routed = false;
+	bool routed = false, tier = false;
 	struct loop *loop[SIZES_MAX];
 	FILE *out = stdout;
 	for (int i = 1; i < argc; i += 2) {
@@ -372,22 +392,27 @@ int main(int argc, char **argv)
 			out = fopen(argv[i + 1], "w");
 		else if (i + 1 < argc && !strcmp(argv[i], "--routed"))
 			routed = atoi(argv[i + 1]) != 0;
+		else if (i + 1 < argc && !strcmp(argv[i], "--tier"))
+			tier = atoi(argv[i + 1]) != 0;
 		else if (i + 1 < argc && !strcmp(argv[i], "--flows"))
 			size_cnt = read_sizes(argv[i + 1], size);
 		else
-			die("[--rounds N] [--flows N,N] [--routed 1] [--json FILE]");
+			die("[--rounds N] [--flows N,N] [--routed 1] [--tier 1] [--json FILE]");
 	}
 	if (!out || !rounds || rounds > ROUNDS_MAX)
-		die("[--rounds N] [--flows N,N] [--routed 1] [--json FILE]");
+		die("[--rounds N] [--flows N,N] [--routed 1] [--tier 1] [--json FILE]");
 	for (unsigned k = 0; k < size_cnt; k++)
-		loop[k] = loop_open(size[k], routed);
+		loop[k] = loop_open(size[k], routed, tier);
 	for (unsigned r = 0; r < rounds; r++)
 		for (unsigned k = 0; k < size_cnt; k++) {
-			round_of(loop[k], &empty[k][r], &whole[k][r]);
+			round_of(loop[k], &empty[k][r], &whole[k][r], &unreplied[k][r]);
 			engine[k][r] = whole[k][r] - empty[k][r];
 			fprintf(out, "{\"series\": \"empty %u\", \"value\": %.2f}\n", size[k], empty[k][r]);
 			fprintf(out, "{\"series\": \"loop %u\", \"value\": %.2f}\n", size[k], whole[k][r]);
 			fprintf(out, "{\"series\": \"engine %u\", \"value\": %.2f}\n", size[k], engine[k][r]);
+			if (tier)
+				fprintf(out, "{\"series\": \"unreplied %u\", \"value\": %.2f}\n", size[k],
+					unreplied[k][r] - empty[k][r]);
 		}
 	fprintf(stderr, "%10s %8s %8s %8s   clocks a packet, medians of %u rounds\n", "flows", "empty", "loop",
 		"engine", rounds);
@@ -397,6 +422,9 @@ int main(int argc, char **argv)
 		check(loop[k]);
 		fprintf(stderr, "%10u %8.1f %8.1f %8.1f\n", size[k], median(empty[k], rounds), median(whole[k], rounds),
 			median(engine[k], rounds));
+		if (tier)
+			fprintf(stderr, "%10u flows that nobody answers: loop %.1f\n", size[k],
+				median(unreplied[k], rounds));
 	}
 	return 0;
 }

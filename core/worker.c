@@ -256,11 +256,20 @@ static inline bool same_ingress(const struct mr_worker *w, unsigned i, uint8_t i
 	return pipeline >= 0 && pi->ingress[pipeline] == ingress;
 }
 
+/* It waits for more packets, or for an answer.  Told at once: most records that stay here do, and naming one costs two divisions. */
+static __always_inline bool waits(const struct mr_worker *w, const struct mr_flow_state *st)
+{
+	const struct mr_session *s = mr_session_at(w->sh->sessions, st->session);
+	return st->packets + 1 < w->plan->offload_after ||
+		__atomic_load_n(&s->state, __ATOMIC_RELAXED) == MR_SESSION_NEW;
+}
+
 /* What came by a record that is not the kernel tier's yet, or that a FIN closed which nobody heard of. */
 static __always_inline void consider(struct mr_worker *w, const struct mr_found *f)
 {
-	if ((f->st->flags & (MR_FLOW_OFFLOAD | MR_FLOW_CLOSING)) != MR_FLOW_OFFLOAD &&
-		w->plan->ingress[f->ingress].offload)
+	const uint8_t offload = w->plan->ingress[f->ingress].offload;
+	if ((f->st->flags & (MR_FLOW_OFFLOAD | MR_FLOW_CLOSING)) != MR_FLOW_OFFLOAD && offload &&
+		(offload != MR_OFFLOAD_ESTABLISHED || !waits(w, f->st)))
 		mr_offload_consider(w, mr_turn_ref(w->sh->flows, f), f->live, f->ingress);
 }
 
@@ -374,6 +383,18 @@ static inline void run_add(struct mr_worker *w, struct run *r, uint8_t ingress, 
 	r->bytes += len;
 }
 
+/* Whether they may go over to the kernel tier their sessions tell: fetched for all at once, not waited for one by one. */
+static void fetch_sessions(struct mr_worker *w)
+{
+	const struct mr_arrivals *in = &w->in;
+	for (unsigned k = 0; k < in->cnt4; k++)
+		if (in->rec4[k] && !(in->copy4[k].st.flags & MR_FLOW_OFFLOAD))
+			__builtin_prefetch(mr_session_at(w->sh->sessions, in->copy4[k].st.session));
+	for (unsigned k = 0; k < in->cnt6; k++)
+		if (in->rec6[k] && !(in->copy6[k].st.flags & MR_FLOW_OFFLOAD))
+			__builtin_prefetch(mr_session_at(w->sh->sessions, in->copy6[k].st.session));
+}
+
 static void hits(struct mr_worker *w)
 {
 	struct mr_arrivals *in = &w->in;
@@ -383,6 +404,8 @@ static void hits(struct mr_worker *w)
 		mr_flows_lookup4(w->sh->flows, in->key4, in->hash4, in->cnt4, in->rec4, in->copy4);
 	if (in->cnt6)
 		mr_flows_lookup6(w->sh->flows, in->key6, in->hash6, in->cnt6, in->rec6, in->copy6);
+	if (w->offloads)
+		fetch_sessions(w);
 	for (unsigned k = 0; k < in->cnt4; k++) {
 		unsigned i = in->idx4[k];
 		uint32_t len = in->frame[i].len;
