@@ -56,7 +56,63 @@ def test_given_up(tap, bed):
         tap.same(w.left_behind(bed, "r", m.instance), [], "and leaves nothing")
 
 
+# What a configuration says of the flows from lan, whether they are XDP's then, and why not.
+WORDS = (
+    ("established", "", "", True, None),
+    ("never", "", "", False, "off"),
+    ("always", "", "", True, None),
+    ("established", ", offload_after: 1000000", "", False, "packets"),
+    ("never", "", ", offload: always", True, None),
+    ("always", "", ", offload: never", False, "off"),
+    ("always", "", ", state: none", False, None),
+    ("established", ", offload_after: 1", "", True, None),
+)
+
+
+def test_words(tap, bed):
+    """Words that change while datagrams go by, answered ones: none is lost or overtaken, whatever tier it met."""
+    o.wire(bed)
+    client, server = w.Port(bed, "c", "c0"), w.Port(bed, "s", "s0")
+
+    def config(word, more, pipeline):
+        text = w.plain(top="flows: { capacity: 4k, offload: %s%s }" % (o.wanted(word), more), interface=", rx_ring: 4096")
+        return text.replace("out: { from: [ lan ], match: all, to: wan", "out: { from: [ lan ], match: all, to: wan" + ("" if o.never() else pipeline))
+
+    def whys(m):
+        """Of the directions that come in by lan, which are forward ones where they began there."""
+        found = w.show(bed, m, "flows")["flows"]
+        return [f["forward" if f["source"] == o.C4 else "reply"] for f in found]
+
+    def follows(m, inside, why):
+        sides = whys(m)
+        return sides and all(s["offloaded"] == inside and s["offload_why"] == why for s in sides)
+
+    with bed.millrace("r", bed.file("words.yaml", config("always", "", ""))) as m:
+        stream = w.Stream(client, server, pps=3000, flows=20)
+        for word, more, pipeline, inside, why in WORDS:
+            name = " ".join(("offload: %s%s%s" % (word, more, pipeline)).split())
+            d = asked(bed, m, "words.yaml", config(word, more, pipeline))
+            tap.ok(d.returncode == 0, name, d)
+            for k in range(20):
+                server.send(w.swapped(w.packet(o.S4, o.C4, w.UDP, w.udp(o.S4, o.C4, 9, 7000 + k, b"reply"))))
+            n = stream.sent
+            w.wait_for(lambda: stream.sent > n + 300)
+            if not o.never() and "none" not in pipeline:
+                tap.ok(w.wait_for(lambda: follows(m, inside, why)), name + ": " + (why or "all of them are XDP's"), whys(m))
+            before, n = w.show(bed, m), stream.sent
+            w.wait_for(lambda: stream.sent > n + 900)
+            after = w.show(bed, m)
+            # packets under way, and sums that are some milliseconds old, belong to neither
+            up, all_of = o.up(after, "lan") - o.up(before, "lan"), o.received(after, "lan") - o.received(before, "lan")
+            tap.ok(up < all_of // 10 if inside and not o.never() else up > all_of * 9 // 10, name + ": and so they are", (up, all_of))
+        lost = stream.stop()
+        w.account(tap, bed, m, "words")
+        tap.same((lost, stream.behind), ([], 0), "of %d datagrams none is lost, none comes behind a later one of its flow" % stream.sent)
+    bed.clear()
+
+
 def test(tap, bed):
+    test_words(tap, bed)
     test_restart(tap, bed)
     test_given_up(tap, bed)
 
