@@ -50,6 +50,51 @@ static json_t *offload_json(struct check *k, const struct mr_config_interface *c
 		out ? "" : out_why);
 }
 
+static void warn_of_device(struct check *k, const struct mr_config_interface *c, const struct mr_interface_info *info)
+{
+	if (info->spread_why[0] && k->worker_cnt > 1)
+		warn(k, "interfaces.%s: %s", c->name, info->spread_why);
+	if (info->held_by[0])
+		warn(k,
+			info->held_left
+				? "interfaces.%s: %s still has the program that instance '%s' left (on_exit: drop): "
+				  "its next start takes it over, another instance is refused"
+				: "interfaces.%s: %s is in use by the running instance '%s': a reload of it keeps it, "
+				  "another run is refused",
+			c->name, c->device, info->held_by);
+	if (info->locks_out)
+		warn(k,
+			"interfaces.%s: when Millrace ends, everything that arrives on %s is dropped, ARP and SSH to "
+			"this machine too (match: all, on_exit: drop): set on_exit: pass if it is reached that way",
+			c->name, c->device);
+	if (info->beside[0])
+		warn(k, "interfaces.%s: %s", c->name, info->beside);
+	if (info->queue_cnt < info->device_queue_cnt)
+		warn(k, "interfaces.%s: %u of %u queues have a socket; matched packets on the others %s", c->name,
+			info->queue_cnt, info->device_queue_cnt,
+			c->unserved == MR_EXIT_DROP ? "are dropped (unserved: drop)" : "stay with the kernel");
+}
+
+static void put_device(struct check *k, json_t *o, const struct mr_config_interface *c,
+	const struct mr_interface_info *info, struct mr_redirect *r)
+{
+	json_object_set_new(o, "device", json_string(c->device));
+	json_object_set_new(o, "driver", json_string(info->driver));
+	json_object_set_new(o, "mode_asked", json_string(mode_names[c->mode]));
+	json_object_set_new(o, "mtu_bytes", json_integer(info->mtu));
+	json_object_set_new(o, "device_queues", json_integer(info->device_queue_cnt));
+	json_object_set_new(o, "link", json_string(info->up ? "up" : "down"));
+	json_object_set_new(o, "on_exit", json_string(c->on_exit == MR_EXIT_DROP ? "drop" : "pass"));
+	json_object_set_new(o, "on_exit_because", c->on_exit_why ? json_string(c->on_exit_why) : json_null());
+	json_object_set_new(o, "unserved", json_string(c->unserved == MR_EXIT_DROP ? "drop" : "pass"));
+	json_object_set_new(o, "promiscuous", json_boolean(info->promiscuous));
+	json_object_set_new(o, "channels_set", info->channels ? json_integer(info->channels) : json_null());
+	json_object_set_new(o, "rss", json_string(info->spread));
+	json_object_set_new(o, "offload", offload_json(k, c, info, r));
+	if (info->held_by[0])
+		json_object_set_new(o, "held_by", json_string(info->held_by));
+}
+
 static json_t *interfaces_json(struct check *k)
 {
 	json_t *all = json_array();
@@ -65,58 +110,13 @@ static json_t *interfaces_json(struct check *k)
 								  : "memory",
 			"queues", info->queue_cnt);
 		if (info->kind == MR_INTERFACE_XSK) {
-			json_object_set_new(o, "device", json_string(c->device));
-			json_object_set_new(o, "driver", json_string(info->driver));
-			json_object_set_new(o, "mode_asked", json_string(mode_names[c->mode]));
-			json_object_set_new(o, "mtu_bytes", json_integer(info->mtu));
-			json_object_set_new(o, "device_queues", json_integer(info->device_queue_cnt));
-			json_object_set_new(o, "link", json_string(info->up ? "up" : "down"));
-			json_object_set_new(o, "on_exit", json_string(c->on_exit == MR_EXIT_DROP ? "drop" : "pass"));
-			json_object_set_new(
-				o, "on_exit_because", c->on_exit_why ? json_string(c->on_exit_why) : json_null());
-			json_object_set_new(o, "unserved", json_string(c->unserved == MR_EXIT_DROP ? "drop" : "pass"));
-			json_object_set_new(o, "promiscuous", json_boolean(info->promiscuous));
-			json_object_set_new(
-				o, "channels_set", info->channels ? json_integer(info->channels) : json_null());
-			json_object_set_new(o, "rss", json_string(info->spread));
-			json_object_set_new(o, "offload", offload_json(k, c, info, r));
-			if (info->spread_why[0] && k->worker_cnt > 1)
-				warn(k, "interfaces.%s: %s", c->name, info->spread_why);
-			if (info->held_by[0]) {
-				json_object_set_new(o, "held_by", json_string(info->held_by));
-				warn(k,
-					info->held_left
-						? "interfaces.%s: %s still has the program that instance '%s' left "
-						  "(on_exit: "
-						  "drop): its next start takes it over, another instance is refused"
-						: "interfaces.%s: %s is in use by the running instance '%s': a reload "
-						  "of it "
-						  "keeps it, another run is refused",
-					c->name, c->device, info->held_by);
-			}
-			if (info->locks_out)
-				warn(k,
-					"interfaces.%s: when Millrace ends, everything that arrives on %s is dropped, "
-					"ARP "
-					"and SSH to this "
-					"machine too (match: all, on_exit: drop): set on_exit: pass if it is reached "
-					"that way",
-					c->name, c->device);
-			if (info->beside[0])
-				warn(k, "interfaces.%s: %s", c->name, info->beside);
-			if (info->queue_cnt < info->device_queue_cnt)
-				warn(k,
-					"interfaces.%s: %u of %u queues have a socket; matched packets on the others "
-					"%s",
-					c->name, info->queue_cnt, info->device_queue_cnt,
-					c->unserved == MR_EXIT_DROP ? "are dropped (unserved: drop)"
-								    : "stay with the kernel");
+			put_device(k, o, c, info, r);
+			warn_of_device(k, c, info);
 		}
 		if (info->queue_cnt < k->worker_cnt && info->kind == MR_INTERFACE_XSK)
 			warn(k,
 				"interfaces.%s: %u queue%s for %u workers: what it receives cannot be spread over more "
-				"than %u of "
-				"them; what others send there crosses to those by a hand-off ring",
+				"than %u of them; what others send there crosses to those by a hand-off ring",
 				c->name, info->queue_cnt, info->queue_cnt == 1 ? "" : "s", k->worker_cnt,
 				info->queue_cnt);
 		json_array_append_new(all, o);
@@ -302,12 +302,11 @@ static void print_offload(FILE *out, const json_t *offload)
 	fputc('\n', out);
 }
 
-static void print_text(FILE *out, const char *path, const json_t *data)
+static void print_interfaces(FILE *out, const json_t *interfaces)
 {
 	size_t i;
 	json_t *o;
-	fprintf(out, "%s is good\n\ninterfaces\n", path);
-	json_array_foreach(json_object_get(data, "interfaces"), i, o)
+	json_array_foreach(interfaces, i, o)
 	{
 		const char *device = json_string_value(json_object_get(o, "device"));
 		fprintf(out, "  %-12s %s", json_string_value(json_object_get(o, "name")),
@@ -331,6 +330,14 @@ static void print_text(FILE *out, const char *path, const json_t *data)
 				"  %-12s when Millrace is gone, what is matched here is dropped (on_exit: drop%s%s)\n",
 				"", because ? ", the default behind " : "", because ? because : "");
 	}
+}
+
+static void print_text(FILE *out, const char *path, const json_t *data)
+{
+	size_t i;
+	json_t *o;
+	fprintf(out, "%s is good\n\ninterfaces\n", path);
+	print_interfaces(out, json_object_get(data, "interfaces"));
 	fprintf(out, "pipelines (first match wins; what matches none stays with the kernel)\n");
 	json_array_foreach(json_object_get(data, "pipelines"), i, o)
 	{

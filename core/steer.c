@@ -25,11 +25,6 @@ struct mr_steer {
 	unsigned cpu_cnt;
 };
 
-static int silent(enum libbpf_print_level level, const char *fmt, va_list args)
-{
-	return 0;
-}
-
 static void mark_owner(struct steer_bpf *skel, const struct mr_steer_options *opt)
 {
 	struct mr_steer_owner *owner = &skel->rodata_owner->steer_owner;
@@ -90,7 +85,7 @@ int mr_steer_load(const struct mr_steer_options *opt, struct mr_steer **out, str
 	}
 	s->cpu_cnt = (unsigned)cpus;
 	libbpf_print_fn_t before =
-		libbpf_set_print(silent); /* a library says nothing on stderr; the sentence below does */
+		libbpf_set_print(NULL); /* a library says nothing on stderr; the sentence below does */
 	s->skel = steer_bpf__open();
 	if (s->skel) {
 		s->skel->rodata->steer_shim_cookie = opt->generic ? opt->shim_cookie : 0;

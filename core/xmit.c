@@ -30,6 +30,20 @@ static int take_map(struct bpf_map *declared, int fd)
 	return bpf_map__value_size(declared) == value_bytes && bpf_map__type(declared) == type ? 0 : -EINVAL;
 }
 
+static int count(struct mr_xmit *x, const struct mr_xmit_maps *maps, struct mr_error *e)
+{
+	int err = take_map(x->skel->maps.tier_pairs, maps->pairs_fd);
+	if (!err)
+		err = take_map(x->skel->maps.tier_egress, maps->egress_fd);
+	if (err)
+		return cannot(err, "the tier's maps", e);
+	err = xmit_bpf__load(x->skel);
+	if (err)
+		return cannot(err, "loading the program", e);
+	err = xmit_bpf__attach(x->skel);
+	return err ? cannot(err, "attaching to the XDP tracepoints", e) : 0;
+}
+
 int mr_xmit_load(const struct mr_xmit_maps *maps, uint64_t space, struct mr_xmit **out, struct mr_error *e)
 {
 	struct bpf_map_info devmap = { 0 };
@@ -48,27 +62,13 @@ int mr_xmit_load(const struct mr_xmit_maps *maps, uint64_t space, struct mr_xmit
 		return cannot(-ENOMEM, "opening the program", e);
 	x->skel->rodata->xmit_space = space;
 	x->skel->rodata->xmit_devmap = devmap.id;
-	err = take_map(x->skel->maps.tier_pairs, maps->pairs_fd);
-	if (!err)
-		err = take_map(x->skel->maps.tier_egress, maps->egress_fd);
-	if (err) {
-		err = cannot(err, "the tier's maps", e);
-		goto failed;
-	}
-	err = xmit_bpf__load(x->skel);
-	if (err) {
-		err = cannot(err, "loading the program", e);
-		goto failed;
-	}
-	err = xmit_bpf__attach(x->skel);
-	if (err) {
-		err = cannot(err, "attaching to the XDP tracepoints", e);
-		goto failed;
-	}
-	*out = x;
-	return 0;
-failed:
-	mr_xmit_unload(x);
+	libbpf_print_fn_t before = libbpf_set_print(NULL); /* the sentence says it */
+	err = count(x, maps, e);
+	libbpf_set_print(before);
+	if (err)
+		mr_xmit_unload(x);
+	else
+		*out = x;
 	return err;
 }
 
