@@ -541,6 +541,75 @@ Test(offload, a_syn_is_decided_and_the_flow_earns_anew)
 	rig_destroy(r);
 }
 
+static uint8_t tcp_state(struct rig *r)
+{
+	return mr_session_at(r->sh.sessions, session(r))->state;
+}
+
+/* The reply's record is still marked when the SYN comes: what XDP carried of the old conversation does no harm to the new one. */
+Test(offload, a_syn_after_half_a_close_begins_anew)
+{
+	struct rig *r = rig_create(established, &with_tier);
+	converse(r);
+	xdp_marks(r, MR_FORWARD);
+	say(r, "wan", TCP_THERE "fin,ack", 1);
+	cr_assert(offloaded(r, MR_REPLY));
+	say(r, "wan", TCP_THERE "syn", 1);
+	cr_expect_eq(tcp_state(r), MR_SESSION_NEW);
+	cr_expect_not(offloaded(r, MR_FORWARD));
+	cr_expect_not(state_of(r, MR_FORWARD)->flags & MR_FLOW_CLOSING, "started over");
+	say(r, "lan", TCP_BACK "syn,ack", 1);
+	cr_expect_not(offloaded(r, MR_REPLY), "the handshake is told to the session");
+	say(r, "wan", TCP_THERE "ack", 1);
+	cr_expect_eq(tcp_state(r), MR_SESSION_ESTABLISHED);
+	say(r, "wan", TCP_THERE "ack", 1);
+	say(r, "lan", TCP_BACK "ack", 2);
+	cr_expect(offloaded(r, MR_FORWARD) && offloaded(r, MR_REPLY));
+	rig_destroy(r);
+}
+
+Test(offload, a_simultaneous_close_and_a_syn_behind_it)
+{
+	struct rig *r = rig_create(established, &with_tier);
+	converse(r);
+	xdp_marks(r, MR_FORWARD);
+	xdp_marks(r, MR_REPLY);
+	rig_say(r, "wan", TCP_THERE "fin,ack");
+	rig_say(r, "lan", TCP_BACK "fin,ack");
+	rig_turn(r);
+	cr_expect_eq(tcp_state(r), MR_SESSION_CLOSING);
+	cr_expect(!offloaded(r, MR_FORWARD) && !offloaded(r, MR_REPLY));
+	xdp_marks(r, MR_FORWARD); /* sent again: its ACK was lost */
+	say(r, "wan", TCP_THERE "fin,ack", 1);
+	cr_expect_eq(tcp_state(r), MR_SESSION_CLOSING);
+	say(r, "lan", TCP_BACK "ack", 1);
+	say(r, "wan", TCP_THERE "ack", 1);
+	cr_expect_eq(tcp_state(r), MR_SESSION_CLOSED);
+	cr_expect(!offloaded(r, MR_FORWARD) && !offloaded(r, MR_REPLY));
+	converse(r);
+	cr_expect_eq(tcp_state(r), MR_SESSION_ESTABLISHED);
+	cr_expect(offloaded(r, MR_FORWARD) && offloaded(r, MR_REPLY), "the next conversation of these ends");
+	rig_destroy(r);
+}
+
+/* A forged RST of one direction, while the other one's packets never come up. */
+Test(offload, a_reset_heals_however_much_comes_of_one_direction)
+{
+	struct rig *r = rig_create(established, &with_tier);
+	converse(r);
+	xdp_marks(r, MR_FORWARD);
+	say(r, "wan", TCP_THERE "rst", 1);
+	cr_expect(!offloaded(r, MR_FORWARD) && !offloaded(r, MR_REPLY));
+	say(r, "lan", TCP_BACK "ack", 50);
+	cr_expect_eq(tcp_state(r), MR_SESSION_CLOSED, "the other end has not been heard of");
+	cr_expect_not(offloaded(r, MR_REPLY));
+	say(r, "wan", TCP_THERE "ack", 2);
+	say(r, "lan", TCP_BACK "ack", 2);
+	cr_expect_eq(tcp_state(r), MR_SESSION_ESTABLISHED);
+	cr_expect(offloaded(r, MR_FORWARD) && offloaded(r, MR_REPLY));
+	rig_destroy(r);
+}
+
 /* ---- counting ------------------------------------------------------------------------------------------------------ */
 
 Test(offload, what_the_tier_counts_in_a_record_is_in_its_totals)
