@@ -6,6 +6,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -100,6 +101,32 @@ static int make_wait(struct mr_tier_maps *t, struct mr_error *e)
 	return err ? mr_error_set(e, err, "the kernel does not give a map to wait on: %s", strerror(-err)) : 0;
 }
 
+/* What the kernel could give without going to its limits, where others are ended for want of memory.  0: it does not tell. */
+static uint64_t available_bytes(void)
+{
+	unsigned long long kib = 0;
+	char line[128];
+	FILE *f = fopen("/proc/meminfo", "re");
+
+	while (f && fgets(line, sizeof(line), f) && sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
+		;
+	if (f)
+		fclose(f);
+	return kib * 1024;
+}
+
+/* The kernel would try until nothing is left. */
+static int afford(const struct mr_tier_options *opt, struct mr_error *e)
+{
+	uint64_t bytes = mr_tier_bytes(opt), available = available_bytes();
+
+	if (!available || bytes <= available / 8 * 7)
+		return 0;
+	return mr_error_set(e, -ENOMEM,
+		"it takes %llu MiB of kernel memory (flows.capacity), and %llu MiB are available",
+		(unsigned long long)bytes >> 20, (unsigned long long)available >> 20);
+}
+
 int mr_tier_create(const struct mr_tier_options *opt, struct mr_tier_maps **out, struct mr_error *e)
 {
 	static const size_t bucket_bytes[2] = { sizeof(struct mr_bucket4), sizeof(struct mr_bucket6) };
@@ -114,6 +141,9 @@ int mr_tier_create(const struct mr_tier_options *opt, struct mr_tier_maps **out,
 	}
 	if (cpus < 1)
 		return mr_error_set(e, cpus, "cannot tell the number of CPUs: %s", strerror(-cpus));
+	err = afford(opt, e);
+	if (err)
+		return err;
 	struct mr_tier_maps *t = calloc(1, sizeof(*t));
 	if (!t)
 		return mr_error_set(e, -ENOMEM, "out of memory");

@@ -33,8 +33,8 @@ struct mr_tier_options {
 	size_t flows_bytes[2]; /* of the bucket arrays, IPv4 and IPv6 (core/flow.h: mr_flows_bytes4/6) */
 };
 
-/* Makes the maps and maps them, with nothing in force.  -EPERM, -ENOMEM, -EINVAL (no whole buckets), what bpf(2) says; with the sentence: the
- * program then runs without a kernel tier.  Threads: control. */
+/* Makes the maps and maps them, with nothing in force.  -EPERM, -ENOMEM (also when it would be nearly all there is), -EINVAL (no whole buckets),
+ * what bpf(2) says; with the sentence: the program then runs without a kernel tier.  Threads: control. */
 int mr_tier_create(const struct mr_tier_options *opt, struct mr_tier_maps **out, struct mr_error *e);
 /* What that takes of the kernel's memory, all of it at once: the flow table's buckets, and what does not grow with it. */
 size_t mr_tier_bytes(const struct mr_tier_options *opt);

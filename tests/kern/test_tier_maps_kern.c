@@ -9,9 +9,11 @@
 #include "prog_run.h"
 #include "tests/packets.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -311,11 +313,25 @@ static void test_exhaustion(void)
 	struct mr_tier_options opt = options();
 	struct mr_tier_maps *t = NULL;
 	struct mr_error e = { "" };
-	opt.flows_bytes[1] = sizeof(struct mr_bucket6) << 31; /* 2 TiB */
+	struct rlimit before, few;
+	opt.flows_bytes[1] = sizeof(struct mr_bucket6) << 33; /* 9 TiB, and more than a map can count */
 	CHECK(mr_tier_create(&opt, &t, &e) == -ENOMEM && !t, "%s", e.text);
-	CHECK(strstr(e.text, "flows6"), "%s", e.text);
-	opt.flows_bytes[1] = sizeof(struct mr_bucket6) << 33; /* more than a map can count */
-	CHECK(mr_tier_create(&opt, &t, &e) == -ENOMEM && !t, "%s", e.text);
+	CHECK(strstr(e.text, "available"), "%s", e.text);
+	printf("exhaustion: %s\n", e.text);
+	/* Refused half way: the first two maps are made and given back. */
+	opt = options();
+	int next = dup(0);
+	CHECK(next >= 0 && !getrlimit(RLIMIT_NOFILE, &before), "%s", strerror(errno));
+	close(next);
+	few = before;
+	few.rlim_cur = (rlim_t)next + 2;
+	CHECK(!setrlimit(RLIMIT_NOFILE, &few), "%s", strerror(errno));
+	int err = mr_tier_create(&opt, &t, &e);
+	CHECK(!setrlimit(RLIMIT_NOFILE, &before), "%s", strerror(errno));
+	CHECK(err == -EMFILE && !t && strstr(e.text, "nexthops"), "%s", e.text);
+	int again = dup(0);
+	CHECK(again == next, "descriptors are left open");
+	close(again);
 	printf("exhaustion: %s\n", e.text);
 }
 

@@ -132,6 +132,17 @@ Test(tier, what_is_no_flow_table_makes_none)
 	mr_tier_destroy(NULL);
 }
 
+Test(tier, what_the_machine_does_not_have_is_not_asked_for)
+{
+	struct mr_tier_maps *made = (void *)&t;
+	struct mr_error e = { "" };
+	struct mr_tier_options opt = { .flows_bytes = { ((size_t)1 << 36) * sizeof(struct mr_bucket4),
+					       2 * sizeof(struct mr_bucket6) } };
+	cr_assert_eq(mr_tier_create(&opt, &made, &e), -ENOMEM);
+	cr_assert_eq(made, (void *)&t);
+	cr_expect(strstr(e.text, "flows.capacity") && strstr(e.text, "MiB are available"), "%s", e.text);
+}
+
 /* ---- memory given ----------------------------------------------------------------------------------------------- */
 
 Test(tier, next_hops_lie_where_they_are_told)
