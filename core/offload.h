@@ -8,7 +8,7 @@
  *
  * A mark is a permission: XDP looks at each packet, next hop and egress itself (kern/tier.h), and what it is in doubt about comes up.
  * A flow goes over when its worker finds its queue empty after having sent all it took out of it, so that no packet overtakes those before
- * it; one whose queue is never empty goes over after MR_OFFLOAD_PATIENCE more packets, or 10 ms (core/offload_turn.c).
+ * it; one whose queue is never empty goes over after 10 ms (core/offload_turn.c).
  */
 #ifndef MR_CORE_OFFLOAD_H
 #define MR_CORE_OFFLOAD_H
@@ -20,8 +20,6 @@
 struct mr_plan;
 struct mr_shared;
 struct mr_tier_maps;
-
-#define MR_OFFLOAD_PATIENCE 256
 
 /* Why a record is not offloaded; OK: it is.  Names are stable (JSON). */
 #define MR_OFFLOADS(X)                                                                                              \

@@ -13,8 +13,12 @@
 
 #include <string.h>
 
-#define BEHIND_MS  10 /* a queue that is never empty that long loses packets soon: order is the lesser harm */
-#define READ_TRIES 16
+/* A queue that is never empty that long loses packets soon: order is the lesser harm.  In so many turns it would have been emptied, had
+ * its worker only not been let run. */
+#define BEHIND_MS    10
+#define BEHIND_TURNS 64
+
+#define READ_TRIES   16
 
 /* ---- judging ---------------------------------------------------------------------------------------------------- */
 
@@ -105,6 +109,11 @@ enum mr_offload_why mr_offload_judge(const struct mr_shared *sh, const struct mr
 
 /* ---- candidates ------------------------------------------------------------------------------------------------- */
 
+static uint32_t turn_of(const struct mr_worker *w)
+{
+	return (uint32_t)w->stats->loops;
+}
+
 void mr_offload_consider(struct mr_worker *w, mr_flow_ref ref, const struct mr_flow_state *live, uint8_t ingress)
 {
 	struct mr_offloading *o = &w->offloading;
@@ -123,8 +132,7 @@ void mr_offload_consider(struct mr_worker *w, mr_flow_ref ref, const struct mr_f
 		return;
 	o->candidate[slot] = (struct mr_candidate){ .ref = ref,
 		.session = st.session,
-		.packets = st.packets,
-		.born_ms = w->pass.now_ms,
+		.born = { w->pass.now_ms, turn_of(w) },
 		.interface_id = (uint8_t)w->in.interface_id,
 		.queue = w->in.queue,
 		.closing = closing };
@@ -189,13 +197,16 @@ static bool settle(struct mr_worker *w, const struct mr_candidate *c, bool impat
 	return true;
 }
 
+static bool long_since(const struct mr_worker *w, const struct mr_moment *m)
+{
+	return w->pass.now_ms - m->ms >= BEHIND_MS && turn_of(w) - m->turn >= BEHIND_TURNS;
+}
+
 static bool impatient(const struct mr_worker *w, const struct mr_candidate *c)
 {
-	const struct mr_flow_state *st = mr_flows_state(w->sh->flows, c->ref);
+	const struct mr_filled *f = &w->offloading.filled[c->interface_id][c->queue];
 
-	return w->pass.now_ms - w->offloading.emptied_ms[c->interface_id][c->queue] >= BEHIND_MS ||
-		w->pass.now_ms - c->born_ms >= BEHIND_MS || !st ||
-		__atomic_load_n(&st->packets, __ATOMIC_RELAXED) - c->packets >= MR_OFFLOAD_PATIENCE;
+	return (f->is && long_since(w, &f->since)) || long_since(w, &c->born);
 }
 
 /* Calls settle() for those it is time for: of a queue that is empty, or (queue NULL) which can wait no longer. */
@@ -215,10 +226,14 @@ static void settle_all(struct mr_worker *w, const struct mr_queue *queue)
 		}
 }
 
-void mr_offload_emptied(struct mr_worker *w, const struct mr_queue *queue)
+void mr_offload_found(struct mr_worker *w, const struct mr_queue *queue, unsigned cnt)
 {
-	w->offloading.emptied_ms[queue->interface_id][queue->queue_idx] = w->pass.now_ms;
-	if (w->offloading.cnt && !w->offloading.released)
+	struct mr_filled *f = &w->offloading.filled[queue->interface_id][queue->queue_idx];
+
+	if (cnt && !f->is)
+		f->since = (struct mr_moment){ w->pass.now_ms, turn_of(w) };
+	f->is = cnt;
+	if (!cnt && w->offloading.cnt && !w->offloading.released)
 		settle_all(w, queue);
 }
 
@@ -233,7 +248,5 @@ void mr_offload_begin(struct mr_worker *w)
 
 	memset(o->taken, 0, sizeof(o->taken));
 	o->cnt = 0;
-	for (unsigned id = 0; id <= MR_MAX_INTERFACES; id++)
-		for (unsigned q = 0; q < MR_MAX_QUEUES; q++)
-			o->emptied_ms[id][q] = w->pass.now_ms;
+	memset(o->filled, 0, sizeof(o->filled));
 }

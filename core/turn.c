@@ -22,11 +22,10 @@
 static unsigned serve(struct mr_worker *w, struct mr_queue *q, unsigned interface_id)
 {
 	unsigned n = q->ops->rx(q, w->in.frame, MR_BATCH);
-	if (!n) {
-		if (w->offloads)
-			mr_offload_emptied(w, q);
+	if (w->offloads)
+		mr_offload_found(w, q, n);
+	if (!n)
 		return 0;
-	}
 	w->in.cnt = n;
 	w->in.queue = q->queue_idx;
 	mr_turn_batch(w, interface_id);

@@ -68,12 +68,21 @@ struct mr_missed {
 	mr_flow_ref ref;
 };
 
+struct mr_moment {
+	uint32_t ms, turn;
+};
+
+/* Of a queue: packets were found in it, whenever it was looked at since. */
+struct mr_filled {
+	struct mr_moment since;
+	bool is;
+};
+
 /* A flow to be left to the kernel tier as soon as nothing of it is under way here (core/offload_turn.c). */
 struct mr_candidate {
 	mr_flow_ref ref;
 	uint32_t session;
-	uint32_t packets; /* of the record, then */
-	uint32_t born_ms;
+	struct mr_moment born;
 	uint16_t queue;
 	uint8_t interface_id;
 	bool closing; /* the record was marked so, and the session had not heard why */
@@ -83,8 +92,7 @@ struct mr_offloading {
 	unsigned cnt;
 	bool released; /* what waited for a neighbour is about to be sent: nothing goes over in this turn */
 	uint64_t taken[MR_OFFLOAD_CANDIDATES / 64]; /* bit by slot, which is a hash of the reference */
-	uint32_t emptied_ms[MR_MAX_INTERFACES + 1]
-			   [MR_MAX_QUEUES]; /* when each of those served here was last found empty */
+	struct mr_filled filled[MR_MAX_INTERFACES + 1][MR_MAX_QUEUES]; /* of the queues served here */
 	struct mr_candidate candidate[MR_OFFLOAD_CANDIDATES];
 };
 
@@ -227,9 +235,9 @@ static inline void mr_transmit_frame(struct mr_worker *w, const struct mr_frame 
 /* offload_turn.c: candidates for the kernel tier */
 /* A packet was decided by this record, which is not marked yet or is marked CLOSING. */
 void mr_offload_consider(struct mr_worker *w, mr_flow_ref ref, const struct mr_flow_state *live, uint8_t ingress);
-void mr_offload_emptied(struct mr_worker *w, const struct mr_queue *queue); /* nothing was in it */
-void mr_offload_turn_end(struct mr_worker *w);                              /* after the flush; there are candidates */
-void mr_offload_begin(struct mr_worker *w);                                 /* another plan */
+void mr_offload_found(struct mr_worker *w, const struct mr_queue *queue, unsigned cnt); /* so many were in it */
+void mr_offload_turn_end(struct mr_worker *w); /* after the flush; there are candidates */
+void mr_offload_begin(struct mr_worker *w);    /* another plan */
 
 /* idle.c */
 void mr_idle_rest(struct mr_worker *w);
