@@ -70,6 +70,7 @@ void mr_egress_create(struct mr_runtime *rt, const struct mr_config *c, struct m
 	int err = rt->egress ? mr_tier_create(&opt, &rt->sh.tier, &e) : mr_error_set(&e, -ENOMEM, "out of memory");
 	if (err) {
 		mr_runtime_log(rt, "no kernel tier, every packet comes up to user space: %s", e.text);
+		snprintf(rt->tier_why, sizeof(rt->tier_why), "%.255s", e.text);
 		free(rt->egress);
 		rt->egress = NULL;
 		return;

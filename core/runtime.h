@@ -76,6 +76,7 @@ struct mr_runtime {
 	struct mr_links *links;
 	struct mr_egresses *egress; /* what the kernel tier may send by; NULL = there is no tier */
 	bool tier_wanted;           /* when the program started */
+	char tier_why[256];         /* ... and why there is none */
 	struct mr_leave *leave;     /* what on_exit: drop keeps; NULL = only files */
 	int signal_fd, timer_fd, epoll_fd;
 	bool mirror_open;     /* the kernel's routes are read (core/mirror.h) */

@@ -126,9 +126,10 @@ static bool offload_in(struct mr_runtime *rt, unsigned id, char *why, size_t why
 	}
 	bool may = mr_offload_in(mr_runtime_plan(rt)->config, &ri->config, mr_interface_info(ri->open), why, why_bytes);
 	if (may && !rt->sh.tier)
-		snprintf(why, why_bytes, "%s",
-			rt->tier_wanted ? "there is no kernel tier: the log of the start says why"
-					: "nothing wanted a kernel tier when the program started: restart it");
+		snprintf(why, why_bytes, "%s%.250s",
+			rt->tier_wanted ? "there is no kernel tier: "
+					: "nothing wanted a kernel tier when the program started: restart it",
+			rt->tier_why);
 	return may && rt->sh.tier;
 }
 
@@ -148,7 +149,7 @@ static int put_offload(json_t *o, struct mr_runtime *rt, unsigned id)
 {
 	struct mr_egress_count count;
 	const char *out_why = "";
-	char in_why[160];
+	char in_why[384];
 	bool in = offload_in(rt, id, in_why, sizeof(in_why));
 	bool out = mr_egress_is(rt, id, &out_why);
 	mr_egress_counted(rt, id, &count);

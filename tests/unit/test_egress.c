@@ -27,6 +27,7 @@ static bool takes, gone, heard;
 static uint32_t entered;  /* ifindex in the devmap, of WAN */
 static int entry_err;     /* what bpf(2) says to the next entry */
 static unsigned told_cnt; /* entries tried */
+static int tier_err;      /* of making one */
 static struct mr_tier_egress counted;
 static struct mr_tier shared;
 static uint32_t counted_device; /* of xmit, WAN's */
@@ -38,6 +39,8 @@ static int beside; /* somewhere for pointers to point */
 
 int mr_tier_create(const struct mr_tier_options *opt, struct mr_tier_maps **out, struct mr_error *e)
 {
+	if (tier_err)
+		return mr_error_set(e, tier_err, "no memory for it");
 	*out = (void *)&beside;
 	return 0;
 }
@@ -394,6 +397,34 @@ Test(egress, what_was_counted_is_the_interfaces_and_not_its_numbers)
 	expect_counted(0, 0, 0);
 	counted.lost_packets = 2;
 	expect_counted(0, 0, 1);
+}
+
+Test(egress, without_a_kernel_tier_everything_does_nothing_and_why_is_known)
+{
+	struct mr_runtime none = { .epoll_fd = -1 };
+	struct mr_flows_options flows = { 0 };
+	struct mr_plan_env env = { .tier_half = 1 };
+	const char *text;
+
+	tier_err = -ENOMEM;
+	mr_egress_create(&none, NULL, &flows);
+	cr_expect(!none.sh.tier && !flows.memory4 && none.tier_wanted);
+	cr_expect_str_eq(none.tier_why, "no memory for it");
+	cr_expect_eq(log_cnt, 1);
+	none.interface[WAN] = rt->interface[WAN];
+	unsigned before = told_cnt;
+	mr_egress_opened(&none, WAN);
+	mr_egress_follow(&none, WAN);
+	mr_egress_tick(&none);
+	mr_egress_service(&none);
+	mr_egress_describe(&none, &env);
+	mr_egress_publish(&none, NULL);
+	mr_egress_give(&none, 0);
+	mr_egress_stop(&none);
+	mr_egress_withdraw(&none, WAN);
+	cr_expect(!mr_egress_is(&none, WAN, &text) && !*text);
+	cr_expect(told_cnt == before && env.tier_half == -1);
+	mr_egress_destroy(&none);
 }
 
 Test(egress, files_have_no_part_in_it)
