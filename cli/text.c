@@ -402,25 +402,29 @@ static void add_zone(struct mr_table *t, const json_t *flow)
 		mr_table_add(t, "%s", mr_ask_text(flow, "zone"));
 }
 
-/* Who carries it out: forward/reply, in two words at most. */
-static void add_tier(struct mr_table *t, const json_t *forward, const json_t *reply)
+/* Who carries it out: forward/reply, in two words at most.  True: one of them is a reason why not. */
+static bool add_tier(struct mr_table *t, const json_t *forward, const json_t *reply)
 {
 	const json_t *side[2] = { forward, reply };
 	const char *word[2] = { "", "" };
+	bool reason = false;
 	for (unsigned d = 0; d < 2; d++)
-		if (json_is_object(side[d]))
-			word[d] = json_is_true(json_object_get(side[d], "offloaded"))
-				? "yes"
-				: mr_ask_text(side[d], "offload_why");
+		if (json_is_object(side[d])) {
+			bool yes = json_is_true(json_object_get(side[d], "offloaded"));
+			word[d] = yes ? "yes" : mr_ask_text(side[d], "offload_why");
+			reason |= !yes;
+		}
 	if (!word[1][0] || !strcmp(word[0], word[1]))
 		mr_table_add(t, "%s", word[0]);
 	else
 		mr_table_add(t, "%s/%s", word[0], word[1]);
+	return reason;
 }
 
 static void show_flows(const json_t *data, FILE *out)
 {
 	struct mr_table t;
+	bool reasons = false;
 	size_t i;
 	json_t *f;
 	mr_table_begin(&t, "proto", "source", "destination", "state", "in", "pipeline", "zone", ">packets", ">bytes",
@@ -441,9 +445,11 @@ static void show_flows(const json_t *data, FILE *out)
 		add_bytes(&t, reply, "bytes");
 		add_duration(&t, f, "age_ms");
 		add_duration(&t, f, "remaining_ms");
-		add_tier(&t, forward, reply);
+		reasons |= add_tier(&t, forward, reply);
 	}
 	mr_table_write(&t, out);
+	if (reasons)
+		fputs("kernel tier: forward/reply; millrace help offload explains the words\n", out);
 	fprintf(out, "%lld of %lld flows shown\n", (long long)mr_ask_int(data, "shown_cnt"),
 		(long long)mr_ask_int(data, "total_cnt"));
 	write_usage(json_object_get(data, "usage"), out);
