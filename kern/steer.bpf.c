@@ -6,7 +6,7 @@
  * with one store.  A packet reads steer_active once and uses that table to its end.
  *
  *     shim? ─► strip, PASS        active == 0 ─► PASS
- *     parse ─► kernel tier (tier.bpf.h): known flow ─► rewritten and sent, TX, REDIRECT or PASS
+ *     kernel tier (tier_fast.bpf.h, and behind the parse tier.bpf.h): known flow ─► rewritten and sent, TX, REDIRECT or PASS
  *           ─► fields ─► addresses ─► pipeline ─► XSKMAP[queue], or `steer_unserved` when the queue has no socket
  *
  * Where the key does not tell the pipeline, the kernel tier comes after it.
@@ -19,7 +19,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "kern/steer.h"
-#include "kern/tier.bpf.h"
+#include "kern/tier_fast.bpf.h"
 
 const volatile __u64 steer_shim_cookie = 0; /* 0: no shim is expected (native mode) */
 const volatile struct mr_steer_owner steer_owner SEC(".rodata.owner") = { { 0 } };
@@ -164,11 +164,16 @@ static __always_inline int steer_packet(struct xdp_md *ctx, int with_tier)
 	__u32 active = *(volatile __u32 *)&steer_active;
 	if (!active)
 		return pass(MR_PARSE_OK);
-	struct mr_parsed p;
-	int err = steer_parse(ctx, &p), taken = TIER_UP;
 	/* Drop sets belong here. */
+	int taken = with_tier && steer_tier.on ? steer_fast(ctx) : TIER_UP;
+	if (taken >= 0) {
+		count(MR_STEER_CNT_OFFLOADED);
+		return taken;
+	}
+	struct mr_parsed p;
+	int err = steer_parse(ctx, &p);
 	struct tier_found f = { 0 };
-	if (with_tier)
+	if (with_tier && taken != TIER_NONE)
 		taken = tier_take(ctx, &p, &f, -1);
 	if (taken >= 0) {
 		count(MR_STEER_CNT_OFFLOADED);

@@ -52,6 +52,7 @@ struct {
 enum {
 	TIER_UP = -1,    /* to the flow tier, the frame as it was */
 	TIER_AGAIN = -2, /* ... but the pipeline has to be known: call again with it */
+	TIER_NONE = -3,  /* ... and no record is its */
 };
 
 #define TIER_NAT (MR_FLOW_SNAT | MR_FLOW_DNAT)
