@@ -17,6 +17,7 @@
 	10 /* how often devices that are no target are asked about, and all where the kernel tells of no changes: every second */
 #define REST_MS     10000 /* after a refusal nobody had foreseen; then twice that, and so on */
 #define REST_MAX_MS 600000
+#define BEHIND_MS   300 /* queues that are never empty lose packets: order is the lesser harm */
 
 struct way {
 	uint32_t device;              /* ifindex, as long as it is open */
@@ -36,6 +37,7 @@ struct mr_egresses {
 	struct mr_redirect *redirect; /* NULL: nobody can be asked */
 	struct mr_xmit *xmit;         /* NULL: what is lost is not counted */
 	unsigned ticks;
+	uint64_t stopped_ms;                   /* when the heart was found stopped; 0: it beats */
 	struct way way[MR_MAX_INTERFACES + 1]; /* by id */
 };
 
@@ -80,7 +82,7 @@ void mr_egress_create(struct mr_runtime *rt, const struct mr_config *c, struct m
 	struct mr_xmit_maps maps = mr_tier_xmit_maps(rt->sh.tier);
 	if (mr_xmit_load(&maps, mr_device_space(), &rt->egress->xmit, &e))
 		mr_runtime_log(rt, "kernel tier: %s", e.text);
-	mr_tier_beat(mr_tier_shared(rt->sh.tier), mr_runtime_now_ms() * 1000000);
+	mr_tier_wake(mr_tier_shared(rt->sh.tier), mr_runtime_now_ms() * 1000000);
 	open_redirect(rt);
 }
 
@@ -302,13 +304,29 @@ static void look_refused(struct mr_runtime *rt, unsigned id, uint64_t now_ms)
 	say(rt, id, w->why[0] ? w->why : w->rest_why);
 }
 
+/* After the process was stopped, what came up meanwhile goes first. */
+static void beat(struct mr_runtime *rt, uint64_t now_ms)
+{
+	struct mr_tier *shared = mr_tier_shared(rt->sh.tier);
+	struct mr_egresses *g = rt->egress;
+
+	if (!mr_tier_stopped(shared, now_ms * 1000000)) {
+		mr_tier_beat(shared, now_ms * 1000000);
+		g->stopped_ms = 0;
+	} else if (!g->stopped_ms) {
+		g->stopped_ms = now_ms;
+		mr_worker_wake_tier(&rt->sh, rt->worker);
+	} else if (now_ms - g->stopped_ms >= BEHIND_MS)
+		mr_tier_wake(shared, now_ms * 1000000);
+}
+
 void mr_egress_tick(struct mr_runtime *rt)
 {
 	uint64_t now_ms = mr_runtime_now_ms();
 
 	if (!rt->egress)
 		return;
-	mr_tier_beat(mr_tier_shared(rt->sh.tier), now_ms * 1000000);
+	beat(rt, now_ms);
 	for (unsigned id = 1; id <= MR_MAX_INTERFACES; id++)
 		if (rt->interface[id].open && !rt->interface[id].is_file) {
 			look_refused(rt, id, now_ms);

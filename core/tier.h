@@ -87,11 +87,26 @@ void mr_tier_stop(struct mr_tier_maps *t);
 /* Returns when every XDP program that was running has ended.  0 or what bpf(2) says. */
 int mr_tier_settle(struct mr_tier_maps *t);
 
-/* Somebody lives.  At least every MR_TIER_HEARTBEAT_MS / 4.  Threads: any. */
+/* Nobody has said for long that he lives (the process was stopped): XDP may have sent packets up. */
+static inline bool mr_tier_stopped(const struct mr_tier *shared, uint64_t now_ns)
+{
+	return (int64_t)(now_ns - __atomic_load_n(&shared->heartbeat_ns, __ATOMIC_RELAXED)) >=
+		MR_TIER_HEARTBEAT_MS * 750000LL;
+}
+
+/* Somebody lives.  At least every MR_TIER_HEARTBEAT_MS / 4.  Does not wake a heart that has stopped: packets wait in the queues, and those
+ * behind them would overtake them.  Threads: any. */
 static inline void mr_tier_beat(struct mr_tier *shared, uint64_t now_ns)
 {
-	if (now_ns - __atomic_load_n(&shared->heartbeat_ns, __ATOMIC_RELAXED) >= 16000000)
+	uint64_t last_ns = __atomic_load_n(&shared->heartbeat_ns, __ATOMIC_RELAXED);
+	if ((int64_t)(now_ns - last_ns) >= 16000000 && !mr_tier_stopped(shared, now_ns))
 		__atomic_store_n(&shared->heartbeat_ns, now_ns, __ATOMIC_RELAXED);
+}
+
+/* The first beat, and the next one when nothing waits any more.  Threads: any (mr_worker_wake_tier). */
+static inline void mr_tier_wake(struct mr_tier *shared, uint64_t now_ns)
+{
+	__atomic_store_n(&shared->heartbeat_ns, now_ns, __ATOMIC_RELAXED);
 }
 
 /* ---- what was counted ---------------------------------------------------------------------------------------- */

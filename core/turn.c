@@ -86,6 +86,13 @@ static void service_all(struct mr_worker *w)
 	}
 }
 
+/* Nothing waits here.  At once, so that nothing new does. */
+static void wake_tier(struct mr_worker *w)
+{
+	if (atomic_exchange(&w->waking, false) && atomic_fetch_sub(&w->sh->asleep_cnt, 1) == 1)
+		mr_tier_wake(w->tier, w->pass.now_ns);
+}
+
 unsigned mr_worker_poll(struct mr_worker *w)
 {
 	bool drained = true;
@@ -101,6 +108,8 @@ unsigned mr_worker_poll(struct mr_worker *w)
 	unsigned got = mr_transmit_take(w);
 	w->offloading.released = mr_hold_cnt(w->hold) && mr_hold_release(w);
 	got += serve_all(w, &drained);
+	if (!got && atomic_load_explicit(&w->waking, memory_order_relaxed))
+		wake_tier(w);
 	mr_turn_fragments_end(w);
 	mr_transmit_flush(w);
 	service_all(w);
@@ -123,6 +132,13 @@ unsigned mr_worker_poll(struct mr_worker *w)
 bool mr_worker_drained(const struct mr_worker *w)
 {
 	return atomic_load_explicit(&w->drained, memory_order_acquire) && !mr_handoff_waiting(w->sh->handoff, w->idx);
+}
+
+void mr_worker_wake_tier(struct mr_shared *sh, struct mr_worker *const *worker)
+{
+	atomic_store(&sh->asleep_cnt, sh->worker_cnt);
+	for (unsigned i = 0; i < sh->worker_cnt; i++)
+		atomic_store(&worker[i]->waking, true);
 }
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */

@@ -148,6 +148,7 @@ struct mr_worker {
 	atomic_bool stop;
 	atomic_bool running;
 	atomic_bool drained;
+	atomic_bool waking; /* it is one of sh->asleep_cnt */
 };
 
 /* Adds to a cell that only this worker writes. */

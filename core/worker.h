@@ -39,6 +39,7 @@ struct mr_shared {
 	struct mr_tier_maps *tier;        /* NULL: no kernel tier */
 	struct mr_handoff *handoff;
 	unsigned worker_cnt;
+	atomic_uint asleep_cnt;        /* workers that have not found their queues empty since mr_worker_wake_tier() */
 	struct mr_config_workers idle; /* idle mode and spin time */
 };
 
@@ -50,6 +51,8 @@ void mr_worker_destroy(struct mr_worker *w); /* NULL allowed; stopped */
 unsigned mr_worker_poll(struct mr_worker *w);
 /* True when all its sources are drained and nothing is in flight (capture files). */
 bool mr_worker_drained(const struct mr_worker *w);
+/* The worker that is the last of all to find its queues empty wakes the kernel tier's heart (core/tier.h).  Threads: control. */
+void mr_worker_wake_tier(struct mr_shared *sh, struct mr_worker *const *worker);
 
 /* Starts the thread, pinned to `core` (-1 = not pinned).  -EAGAIN, -EINVAL (no such core), -EPERM. */
 int mr_worker_start(struct mr_worker *w, int core, struct mr_error *e);

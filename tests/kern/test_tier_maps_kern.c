@@ -131,7 +131,7 @@ static void close_bed(struct bed *b)
 
 static int run(struct bed *b)
 {
-	mr_tier_beat(mr_tier_shared(b->t), clock_ns());
+	mr_tier_wake(mr_tier_shared(b->t), clock_ns());
 	return prog_run(mr_steer_prog_fd(b->steer), b->p.bytes, b->p.len, NULL, NULL);
 }
 
@@ -250,7 +250,7 @@ static void *send(void *arg)
 	struct bed *b = arg;
 	while (!ending) {
 		LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = b->p.bytes, .data_size_in = b->p.len, .repeat = 20000);
-		mr_tier_beat(mr_tier_shared(b->t), clock_ns());
+		mr_tier_wake(mr_tier_shared(b->t), clock_ns());
 		CHECK(!bpf_prog_test_run_opts(mr_steer_prog_fd(b->steer), &o), "run");
 	}
 	return NULL;

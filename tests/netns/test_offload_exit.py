@@ -89,8 +89,26 @@ def ends(tap, bed, stream, policy, hows):
     tap.same(w.left_behind(bed, "r", m.instance), [], "on_exit: %s: nothing is left behind after cleanup" % policy)
 
 
+def paused(tap, bed, client, server):
+    """A second without the program under load: what came up meanwhile is not overtaken by what XDP carries when it goes on."""
+    with bed.millrace("r", bed.file("paused.yaml", w.plain(top=o.flows(offload="always")))) as m:
+        stream = w.Stream(client, server, pps=20000, flows=1)
+        o.goes_over(tap, bed, m, lambda: time.sleep(0.05), "paused", "--port", 7000, cnt=1)
+        at_first = stream.behind  # it may have gone over while the queue was never empty
+        for _ in range(3):
+            m.child.send_signal(signal.SIGSTOP)
+            time.sleep(1.2)
+            m.child.send_signal(signal.SIGCONT)
+            time.sleep(0.8)
+        o.goes_over(tap, bed, m, lambda: time.sleep(0.05), "paused, when it goes on", "--port", 7000, cnt=1)
+        stream.stop()
+        tap.same(stream.behind - at_first, 0, "paused: no packet was overtaken")
+        w.account(tap, bed, m, "paused")
+
+
 def test(tap, bed):
     o.wire(bed)
+    paused(tap, bed, w.Port(bed, "c", "c0"), w.Port(bed, "s", "s0"))
     stream = Stream(w.Port(bed, "c", "c0"), w.Port(bed, "s", "s0"))
     ends(tap, bed, stream, "drop", (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP))
     ends(tap, bed, stream, "pass", (signal.SIGKILL, signal.SIGTERM))

@@ -24,10 +24,11 @@
 
 static struct mr_interface_info info;
 static bool takes, gone, heard;
-static uint32_t entered;  /* ifindex in the devmap, of WAN */
-static int entry_err;     /* what bpf(2) says to the next entry */
-static unsigned told_cnt; /* entries tried */
-static int tier_err;      /* of making one */
+static uint32_t entered;   /* ifindex in the devmap, of WAN */
+static int entry_err;      /* what bpf(2) says to the next entry */
+static unsigned asked_cnt; /* of workers, to wake the heart */
+static unsigned told_cnt;  /* entries tried */
+static int tier_err;       /* of making one */
 static struct mr_tier_egress counted;
 static struct mr_tier shared;
 static uint32_t counted_device; /* of xmit, WAN's */
@@ -184,6 +185,11 @@ uint64_t mr_device_space(void)
 bool mr_epoch_passed(const struct mr_epoch *e, uint64_t stamp)
 {
 	return true;
+}
+
+void mr_worker_wake_tier(struct mr_shared *sh, struct mr_worker *const *worker)
+{
+	asked_cnt++;
 }
 
 uint64_t mr_runtime_now_ms(void)
@@ -436,4 +442,28 @@ Test(egress, files_have_no_part_in_it)
 	mr_egress_follow(rt, WAN);
 	ticks(20);
 	cr_expect(!entered && told_cnt == before);
+}
+
+static bool beats(void)
+{
+	return !mr_tier_stopped(&shared, now_ms * 1000000);
+}
+
+Test(egress, a_heart_that_stopped_beats_again_behind_what_came_up)
+{
+	ticks(30);
+	cr_expect(beats() && !asked_cnt, "every tick is a beat");
+	now_ms += 5000;
+	ticks(2);
+	cr_expect(!beats() && asked_cnt == 1, "packets may wait in queues, of which workers know");
+	mr_tier_wake(&shared, now_ms * 1000000);
+	ticks(30);
+	cr_expect(beats() && asked_cnt == 1, "they were sent");
+	now_ms += 5000;
+	ticks(3);
+	cr_expect(!beats() && asked_cnt == 2);
+	ticks(1);
+	cr_expect(beats(), "queues that are never empty are not waited for");
+	ticks(30);
+	cr_expect(beats() && asked_cnt == 2);
 }

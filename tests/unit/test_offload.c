@@ -639,12 +639,21 @@ Test(offload, what_the_tier_counts_in_a_record_is_in_its_totals)
 Test(offload, the_heartbeat_is_the_workers)
 {
 	struct rig *r = rig_create(always, &with_tier);
-	uint64_t before = mr_tier_shared(r->sh.tier)->heartbeat_ns;
-	for (unsigned i = 0; i < 5000 && mr_tier_shared(r->sh.tier)->heartbeat_ns == before; i++) {
+	struct mr_tier *shared = mr_tier_shared(r->sh.tier);
+	for (unsigned i = 0; i < 20; i++) {
 		rig_turn(r);
 		usleep(1000);
 	}
-	cr_expect_neq(mr_tier_shared(r->sh.tier)->heartbeat_ns, before);
+	cr_expect_eq(shared->heartbeat_ns, 0, "a heart that stopped is not woken by a worker, whose queue may be full");
+	mr_worker_wake_tier(&r->sh, r->worker);
+	rig_turn(r);
+	uint64_t woken_ns = shared->heartbeat_ns;
+	cr_expect_neq(woken_ns, 0, "it is empty, and the worker was asked");
+	for (unsigned i = 0; i < 5000 && shared->heartbeat_ns == woken_ns; i++) {
+		rig_turn(r);
+		usleep(1000);
+	}
+	cr_expect_neq(shared->heartbeat_ns, woken_ns);
 	rig_destroy(r);
 }
 

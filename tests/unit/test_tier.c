@@ -117,6 +117,21 @@ Test(tier, beats_are_seldom_stores)
 	cr_assert_eq(shared->heartbeat_ns, 1000000000);
 	mr_tier_beat(shared, 1016000000);
 	cr_assert_eq(shared->heartbeat_ns, 1016000000);
+	mr_tier_beat(shared, 1015000000);
+	cr_assert_eq(shared->heartbeat_ns, 1016000000, "another's clock is a little behind");
+}
+
+Test(tier, a_heart_that_stopped_is_only_woken)
+{
+	const uint64_t stop_ns = 1000000000, long_ns = MR_TIER_HEARTBEAT_MS * 1000000ull;
+	mr_tier_wake(shared, stop_ns);
+	cr_assert(!mr_tier_stopped(shared, stop_ns) && !mr_tier_stopped(shared, stop_ns + long_ns / 2));
+	cr_assert(mr_tier_stopped(shared, stop_ns + long_ns), "packets may have come up by now");
+	mr_tier_beat(shared, stop_ns + long_ns);
+	cr_assert_eq(shared->heartbeat_ns, stop_ns);
+	mr_tier_wake(shared, stop_ns + long_ns);
+	mr_tier_beat(shared, stop_ns + long_ns + long_ns / 4);
+	cr_assert_eq(shared->heartbeat_ns, stop_ns + long_ns + long_ns / 4);
 }
 
 Test(tier, what_is_no_flow_table_makes_none)
