@@ -372,6 +372,30 @@ void mr_flows_undecide(struct mr_flows *t, mr_flow_ref ref, uint32_t session)
 	mr_flows_mark(t, ref, session, 0, MR_FLOW_DECIDED | MR_FLOW_OFFLOAD);
 }
 
+struct outdating {
+	struct mr_flows *t;
+	uint16_t keep;
+};
+
+static void outdate(void *ctx, mr_flow_ref ref, const struct mr_flow_state *st)
+{
+	const struct outdating *o = ctx;
+	uint16_t generation = __atomic_load_n(&st->generation, __ATOMIC_RELAXED);
+	struct held h;
+
+	if (generation == o->keep || !generation || !change_begin(o->t, ref, 0, &h))
+		return;
+	if (h.st->generation != o->keep)
+		__atomic_store_n(&h.st->generation, 0, __ATOMIC_RELEASE);
+	change_end(&h);
+}
+
+void mr_flows_outdate(struct mr_flows *t, uint16_t keep)
+{
+	struct outdating o = { t, keep };
+	mr_flows_each(t, outdate, &o);
+}
+
 /* ---- free ----------------------------------------------------------------------------------------------- */
 
 /* The hash of the key in a record; who did not lock its bucket must look again. */

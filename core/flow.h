@@ -108,6 +108,9 @@ void mr_flows_undecide(struct mr_flows *t, mr_flow_ref ref, uint32_t session);
 /* Sets and clears flags of a record that still belongs to `session`.  Threads: any. */
 void mr_flows_mark(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint16_t set, uint16_t clear);
 
+/* Records of another generation than this are of none (0) from now on, so that its number may come round.  Walks the table.  Threads: any. */
+void mr_flows_outdate(struct mr_flows *t, uint16_t keep);
+
 /* Frees a record that still belongs to `session` (0 = any).  -ESTALE when it does not.  The slot is quarantined.  Threads: any. */
 int mr_flows_free(struct mr_flows *t, mr_flow_ref ref, uint32_t session, uint32_t now_ms);
 

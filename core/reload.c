@@ -313,6 +313,17 @@ static void follow_promiscuous(struct mr_runtime *rt, const struct mr_config *c)
 	}
 }
 
+/* Generations have 16 bits in flow records: before a number comes round, idle flows that were decided under it must not have it any more. */
+#define OUTDATE_RELOADS 16384
+
+static void outdate_flows(struct mr_runtime *rt, const struct mr_plan *plan)
+{
+	if (rt->serial - rt->outdated_serial < OUTDATE_RELOADS)
+		return;
+	mr_flows_outdate(rt->sh.flows, plan->generation);
+	rt->outdated_serial = rt->serial;
+}
+
 static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *e)
 {
 	struct opened o = { { false } };
@@ -363,6 +374,7 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 	close_left_over(rt, plan);
 	mr_egress_give(rt, old->tier_half);
 	mr_plan_destroy(old);
+	outdate_flows(rt, plan);
 	return 0;
 undo:
 	mr_plan_destroy(plan);

@@ -70,6 +70,7 @@ struct mr_runtime {
 	uint64_t shim_cookie;
 	uint64_t started_ns;       /* CLOCK_MONOTONIC */
 	uint64_t serial;           /* generations so far */
+	uint64_t outdated_serial;  /* ... when flow records of older ones were last made nobody's */
 	time_t loaded_at;          /* wall clock of the last load, for show */
 	struct mr_plan *abandoned; /* plans given up; ended with the workers */
 	struct mr_control *control;

@@ -329,6 +329,30 @@ Test(flow, decide_undecide_mark)
 	mr_flows_destroy(t);
 }
 
+Test(flow, numbers_of_generations_come_round)
+{
+	struct mr_flows *t = table(100, 100);
+	struct mr_rewrite4 rw = rewrite4(1);
+	mr_flow_ref ref[3];
+
+	for (uint32_t n = 0; n < 3; n++) {
+		cr_assert_eq(put4(t, n, 1, &ref[n]), 0);
+		cr_assert_eq(mr_flows_decide4(t, ref[n], n + 1, 3, &rw, MR_FLOW_DECIDED | MR_FLOW_OFFLOAD, 4,
+				     (uint16_t)(n + 65534), 6),
+			0);
+	} /* 65534, 65535, and none */
+	uint32_t seq = mr_flows_state(t, ref[1])->seq;
+	mr_flows_outdate(t, 65535);
+	cr_expect_eq(mr_flows_state(t, ref[0])->generation, 0, "it is of none any more");
+	cr_expect_eq(mr_flows_state(t, ref[0])->flags, MR_FLOW_DECIDED | MR_FLOW_OFFLOAD);
+	cr_expect_eq(mr_flows_state(t, ref[1])->generation, 65535);
+	cr_expect_eq(mr_flows_state(t, ref[1])->seq, seq, "not even touched");
+	cr_expect_eq(mr_flows_state(t, ref[2])->generation, 0);
+	cr_expect_eq(mr_flows_decide4(t, ref[0], 1, 3, &rw, MR_FLOW_DECIDED, 4, 65535, 6), 0);
+	cr_expect_eq(mr_flows_state(t, ref[0])->generation, 65535, "and is decided like any other");
+	mr_flows_destroy(t);
+}
+
 Test(flow, pair_is_both_or_neither)
 {
 	struct mr_flows *t = table(1000, 0);
