@@ -708,6 +708,32 @@ Test(route_pipeline, a_flow_does_not_go_over_in_the_turn_that_sends_what_waited)
 	finish(r);
 }
 
+/* One packet of each comes up, in bursts of more than there are places for candidates; none is lost, and all go over again. */
+Test(route_pipeline, a_change_of_many_flows_at_once_is_got_over)
+{
+	enum { FLOWS = 1500, AT_ONCE = 500, ROUNDS = 12 };
+	struct rig *r = box_of(YAML_OFFLOADING, 1);
+	struct mr_flows_usage u;
+	char packet[64];
+	for (unsigned round = 0; round < 2 * ROUNDS; round++) {
+		if (round == ROUNDS)
+			route("198.51.100.0/24", MR_ROUTE_SLOT, 0, SLOT_B);
+		for (unsigned i = 0; i < FLOWS; i++) {
+			snprintf(packet, sizeof(packet), "udp 192.0.2.9:%u > 198.51.100.9:53", 1000 + i);
+			rig_say(r, "wan", packet);
+			if (i % AT_ONCE == AT_ONCE - 1)
+				rig_turn(r);
+		}
+		mr_flows_usage(r->sh.flows, &u);
+		if (round % ROUNDS == ROUNDS - 1)
+			cr_expect_eq(u.offloaded, FLOWS, "round %u: %llu", round, (unsigned long long)u.offloaded);
+		if (round == ROUNDS)
+			cr_expect_lt(u.offloaded, FLOWS, "those of a burst without a place wait for their next packet");
+		cr_expect_eq(rig_sent(r, round < ROUNDS ? "lan" : "dmz"), FLOWS);
+	}
+	finish(r);
+}
+
 Test(route_pipeline, slots_of_records_are_found)
 {
 	static unsigned marked[MR_MAX_NEXTHOPS];
