@@ -204,9 +204,9 @@ class Bed:
         # /proc/sys/net shows the namespace of the process that opens it.
         self.run(space, ["sh", "-c", "echo %s > /proc/sys/%s" % (value, key)])
 
-    def veth(self, a, a_dev, b, b_dev, a_mac=None, b_mac=None, queues=1, mtu=None):
+    def veth(self, a, a_dev, b, b_dev, a_mac=None, b_mac=None, queues=1, mtu=None, index=None):
         q = ["numrxqueues", queues, "numtxqueues", queues]
-        add = ["ip", "link", "add", a_dev, "netns", self.name(a)] + (["address", a_mac] if a_mac else []) + q
+        add = ["ip", "link", "add", a_dev] + (["index", index] if index else []) + ["netns", self.name(a)] + (["address", a_mac] if a_mac else []) + q
         add += ["type", "veth", "peer", "name", b_dev, "netns", self.name(b)] + (["address", b_mac] if b_mac else []) + q
         subprocess.run([str(w) for w in add], check=True)
         for space, dev in ((a, a_dev), (b, b_dev)):

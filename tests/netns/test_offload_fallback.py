@@ -135,10 +135,12 @@ def shared(tap, bed, client, server):
 
 
 def deleted(tap, bed, client, server):
-    """The egress goes while it is sent to, and comes back as another device."""
+    """The egress goes while it is sent to, and comes back as another device; or at once, as one with the same number."""
     with bed.millrace("r", bed.file("deleted.yaml", w.plain(top=o.flows()))) as m:
-        for turn in range(3):
-            name = "deleted %d" % (turn + 1)
+        for turn in range(4):
+            at_once = turn % 2
+            before = w.interface(w.show(bed, m), "wan")
+            name = "deleted %d%s" % (turn + 1, ", the same number at once" if at_once else "")
             talk = Talk(client, server)
             o.goes_over(tap, bed, m, talk.turn, name, "--port", 7000, cnt=2)
             talk.turns(50)
@@ -146,19 +148,22 @@ def deleted(tap, bed, client, server):
             for _ in range(300):
                 client.send(talk.sent["c"][0])
             child.child.wait(20)
-            tap.ok(w.wait_for(lambda: w.interface(w.show(bed, m), "wan")["state"] == "absent"), name + ": it is seen to be gone")
-            for _ in range(50):
-                client.send(talk.sent["c"][0])
-            w.account(tap, bed, m, name)
-            if not o.never():
+            if not at_once:
+                tap.ok(w.wait_for(lambda: w.interface(w.show(bed, m), "wan")["state"] == "absent"), name + ": it is seen to be gone")
+                for _ in range(50):
+                    client.send(talk.sent["c"][0])
+                w.account(tap, bed, m, name)
+            if not o.never() and not at_once:
                 tap.ok(not ways(bed, m, "wan")[2] and not any(s["offloaded"] for s in o.sides(bed, m, "--port", 7000) if s["to"] == "wan"), name + ": nothing is carried there")
             server.close()
-            bed.veth("r", "wan", "s", "s0", b_mac=w.SERVER_MAC)
+            bed.veth("r", "wan", "s", "s0", b_mac=w.SERVER_MAC, index=before["ifindex"] if at_once else None)
             bed.host("s", "s0")
             bed.run("r", "ethtool -K wan gro off")
             o.targets(bed, (("s", "s0"),))
             server = w.Port(bed, "s", "s0")
-            tap.ok(w.wait_for(lambda: w.interface(w.show(bed, m), "wan")["state"] == "up"), name + ": it is taken up again")
+            now = w.wait_for(lambda: [i for i in [w.interface(w.show(bed, m), "wan")] if i["state"] == "up" and i["opened_cnt"] > before["opened_cnt"]])
+            tap.ok(now and (now[0]["ifindex"] == before["ifindex"]) == bool(at_once), name + ": it is taken up again", now)
+            tap.ok(now and now[0]["offload"]["sent_packets"] >= before["offload"]["sent_packets"], name + ": what was sent is not forgotten")
         talk = Talk(client, server)
         client.take_cnt(0)
         o.goes_over(tap, bed, m, talk.turn, "and goes on", "--port", 7000, cnt=2)
