@@ -26,6 +26,7 @@
 
 #define TICK_MS                 100
 #define PUBLISH_TIMEOUT_MS      5000
+#define PUBLISH_BEAT_MS         (MR_TIER_HEARTBEAT_MS / 4)
 #define DRAIN_US                20000 /* for what is still in the rings when the program ends */
 #define BATCH_FRAMES_PER_WORKER 512   /* in batches, pending transmissions and magazines */
 
@@ -76,6 +77,20 @@ uint64_t mr_runtime_frames_default(const struct mr_config *c, const unsigned *qu
 	return cnt + (uint64_t)worker_cnt * BATCH_FRAMES_PER_WORKER;
 }
 
+/* Until no worker is in the plan before.  The program lives meanwhile, whatever holds up a worker. */
+static int wait_for_workers(struct mr_runtime *rt)
+{
+	uint64_t stamp = mr_epoch_retire(rt->sh.epoch);
+	int err = -ETIMEDOUT;
+
+	for (unsigned ms = 0; err == -ETIMEDOUT && ms < PUBLISH_TIMEOUT_MS; ms += PUBLISH_BEAT_MS) {
+		err = mr_epoch_wait(rt->sh.epoch, stamp, PUBLISH_BEAT_MS);
+		if (rt->sh.tier)
+			mr_tier_beat(mr_tier_shared(rt->sh.tier), mr_runtime_now_ms() * 1000000);
+	}
+	return err;
+}
+
 int mr_runtime_publish(struct mr_runtime *rt, struct mr_plan *plan, struct mr_error *e)
 {
 	struct mr_plan *old = atomic_exchange(&rt->sh.plan, plan);
@@ -85,7 +100,7 @@ int mr_runtime_publish(struct mr_runtime *rt, struct mr_plan *plan, struct mr_er
 	for (unsigned w = 0; w < rt->sh.worker_cnt; w++)
 		if (rt->worker[w])
 			mr_worker_wake(rt->worker[w]);
-	int err = mr_epoch_wait(rt->sh.epoch, mr_epoch_retire(rt->sh.epoch), PUBLISH_TIMEOUT_MS);
+	int err = wait_for_workers(rt);
 	if (!err)
 		return 0;
 	atomic_store(&rt->sh.plan, old);
