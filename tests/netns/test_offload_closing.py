@@ -141,7 +141,7 @@ def half_closed_for_real(tap, bed, m):
         t = threading.Thread(target=serve, daemon=True)
         t.start()
         name = "half closed, IPv%d" % family
-        with o.healthy(tap, bed, name), o.carried(tap, bed, m, name, "wan", least=5000, most_up=0.5):
+        with o.healthy(tap, bed, name), o.carried(tap, bed, m, name, "wan", least=5000, most_up=0.9):
             with w.enter(bed, "c", socket.create_connection, listener.getsockname()[:2], timeout=30) as conn:
                 conn.sendall(b"go")
                 conn.shutdown(socket.SHUT_WR)

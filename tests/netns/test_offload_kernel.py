@@ -41,7 +41,7 @@ def through(tap, bed, net):
                 kernel = d1["totals"]["kernel_packets"] - d0["totals"]["kernel_packets"]
                 tap.ok(400 <= f1 - f0 <= kernel <= f1 - f0 + 20, v + ": the kernel has forwarded what was given to it", (kernel, f1 - f0))
                 a.close()
-            with o.carried(tap, bed, m, v + ": TCP", least=8000, most_up=0.5):
+            with o.carried(tap, bed, m, v + ": TCP", least=8000, most_up=0.9):
                 o.conversations(tap, bed, far, 2, v, size=6 << 20, threads=2)
             o.conversations(tap, bed, far, 500, v)
             o.ping(tap, bed, far, v)

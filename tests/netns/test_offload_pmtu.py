@@ -21,7 +21,7 @@ def from_the_start(tap, bed, net):
             for family, near, far in rt.FAMILIES:
                 name = "%s over a smaller %s, IPv%d" % (way, dev, family)
                 mtu.forget(net)
-                with o.healthy(tap, bed, name), o.carried(tap, bed, net.m, name, least=3000, most_up=0.6):
+                with o.healthy(tap, bed, name), o.carried(tap, bed, net.m, name, least=3000, most_up=0.9):
                     tap.same(mtu.transfer(net, way, far, 8000000), 8000000, name)
                 tap.same(mtu.known_mtu(net, sender, far if sender == "c" else near), 1300, name + ": the sender has learned it")
                 if way == "upload":
@@ -57,7 +57,7 @@ def under_way(tap, bed, net):
                 conn.sendall(data[:half])
                 o.goes_over(tap, bed, net.m, lambda: None, name, "--port", port, cnt=2)
                 mtu.narrow(net, "wan", 1300)
-                with o.carried(tap, bed, net.m, name, least=5000, most_up=0.6):
+                with o.carried(tap, bed, net.m, name, least=5000, most_up=0.9):
                     conn.sendall(data[half:])
                     w.wait_for(lambda: come[0] == len(data), 40)
             tap.same(mtu.known_mtu(net, "c", far), 1300, name + ": the sender has learned it")

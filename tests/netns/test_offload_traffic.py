@@ -37,7 +37,7 @@ def traffic(tap, bed, m, families, name, cnt):
         # what comes up: handshakes, ends, and what is on its way until the flow has gone over
         with o.healthy(tap, bed, v + ": iperf3", o.IPERF_RESETS):
             for words in ((), ("-R",)):
-                with o.carried(tap, bed, m, v + ": iperf3", least=20000, most_up=0.5):
+                with o.carried(tap, bed, m, v + ": iperf3", least=20000, most_up=0.9):
                     o.iperf(tap, bed, far, v, words)
         w.account(tap, bed, m, v)
 

@@ -23,8 +23,8 @@ def relay(tap, bed, net):
     o.targets(bed)
     # handshakes, ends and the first packets come up: of short ones, most
     for name, share, talk in (
-            ("TCP in bulk", 0.5, lambda name: o.conversations(tap, bed, VIP, 2, name, size=6 << 20, threads=2, serve_at=rt.S4, ask_port=80)),
-            ("short ones", 0.99, lambda name: o.conversations(tap, bed, VIP, 1000, name, serve_at=rt.S4, ask_port=80))):
+            ("TCP in bulk", 0.9, lambda name: o.conversations(tap, bed, VIP, 2, name, size=6 << 20, threads=2, serve_at=rt.S4, ask_port=80)),
+            ("short ones", 0.9995, lambda name: o.conversations(tap, bed, VIP, 1000, name, serve_at=rt.S4, ask_port=80))):
         with o.healthy(tap, bed, "translated, " + name):
             with o.carried(tap, bed, net.m, "translated, " + name, least=5000, most_up=share):
                 talk("translated")

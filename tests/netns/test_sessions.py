@@ -103,9 +103,13 @@ def test_full(tap, bed, ends):
         tap.same({f["id"] for f in flows(bed, m, "--state", "established")}, mine, "the conversations are untouched")
         tap.ok(all(ends.both(n) for n in range(1, 21)), "and go on")
         # now full of established ones
-        opened = sum(ends.both(n) for n in range(100, 144))
+        established = lambda: len(flows(bed, m, "--state", "established"))
+        for n in range(100, 200):
+            # an answer whose session had to make room meanwhile begins one of its own, the other way round
+            if (n < 144 or established() < 64) and not ends.both(n):
+                break
         d = w.settle(bed, m)
-        tap.same((opened, d["flows"]["live_cnt"]), (44, 64), "a table of 64 holds 64 established conversations")
+        tap.same((established(), d["flows"]["live_cnt"]), (64, 64), "a table of 64 holds 64 established conversations")
         refused = d["flows"]["refused_full_cnt"]
         # docs/semantics.md: what needs no memory of its flow goes on without a session
         tap.ok(ends.question(5000), "one more is decided packet by packet")
