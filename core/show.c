@@ -159,7 +159,8 @@ static json_t *answer_show(struct mr_runtime *rt, const json_t *request, struct 
 	if (mr_show_get_string(request, "what", &what, e))
 		return NULL;
 	if (what && !strcmp(what, "flows")) {
-		if (check_keys(request, "verb what addr port proto state pipeline interface zone vlan offloaded limit", e))
+		if (check_keys(
+			    request, "verb what addr port proto state pipeline interface zone vlan offloaded limit", e))
 			return NULL;
 		return envelope(rt, "show-flows", mr_show_flows(rt, request, e));
 	}
