@@ -7,8 +7,8 @@
  *        └──── decided anew (generation), TCP opening or closing ─────────────────┘
  *
  * A mark is a permission: XDP looks at each packet, next hop and egress itself (kern/tier.h), and what it is in doubt about comes up.
- * A flow goes over when its worker finds its queue empty after having sent all it took out of it, so that no packet overtakes those before
- * it; one whose queue is never empty goes over after 10 ms (core/offload_turn.c).
+ * A flow goes over when its worker has taken out and sent all that XDP has sent up to its queue, so that no packet overtakes those before it;
+ * a queue that loses packets is not waited for (core/offload_turn.c).
  */
 #ifndef MR_CORE_OFFLOAD_H
 #define MR_CORE_OFFLOAD_H

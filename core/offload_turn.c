@@ -3,7 +3,7 @@
  * offload_turn.c - when a worker leaves a flow to the kernel tier, and why it does not.
  *
  * A packet that its record decided makes the flow a candidate once nothing but order is in the way.  Candidates are marked when their queue
- * was found empty: what had come before was sent in the turn before that.
+ * was found empty, and as much was taken out of it as XDP has sent up: what had come before was sent in the turn before that.
  */
 #include "core/hold.h"
 #include "core/offload.h"
@@ -13,12 +13,17 @@
 
 #include <string.h>
 
-/* A queue that is never empty that long loses packets soon: order is the lesser harm.  In so many turns it would have been emptied, had
- * its worker only not been let run. */
-#define BEHIND_MS    10
-#define BEHIND_TURNS 64
+/*
+ * A queue that was never empty for that long, and that so many packets wait in or were lost by, loses more of them soon: order is the lesser
+ * harm.  In so many turns it would have been emptied, had its worker only not been let run.
+ */
+#define BEHIND_MS      10
+#define BEHIND_TURNS   64
+#define BEHIND_PACKETS 1024
 
-#define READ_TRIES   16
+#define PATIENCE_MS    500 /* after that a candidate goes over whatever it waits for */
+
+#define READ_TRIES     16
 
 /* ---- judging ---------------------------------------------------------------------------------------------------- */
 
@@ -171,11 +176,27 @@ static bool neighbour_awaited(const struct mr_worker *w, uint16_t nexthop)
 }
 
 /*
- * Marks a candidate, if it still is one.  False: not yet, some of its packets may be in another worker's hands.
+ * Packets that XDP has sent up to this queue and the worker has not taken out, but for those its socket has lost (control asks, now and then).
+ * A poll of the driver hands packets to the socket when it ends: an empty ring alone says nothing of them.
+ */
+static uint64_t waiting(const struct mr_worker *w, const struct mr_queue *q)
+{
+	const struct mr_queue_counters *c = &q->counters;
+	uint64_t taken = __atomic_load_n(&c->rx_packets, __ATOMIC_RELAXED) +
+		__atomic_load_n(&c->kernel_rx_dropped, __ATOMIC_RELAXED) +
+		__atomic_load_n(&c->kernel_rx_ring_full, __ATOMIC_RELAXED);
+	uint64_t up = __atomic_load_n(&w->tier->queue[q->interface_id][q->device_queue].up_packets, __ATOMIC_ACQUIRE);
+
+	return up > taken ? up - taken : 0;
+}
+
+/*
+ * Marks a candidate, if it still is one; queue: that was found empty, NULL = it can wait no longer.  False: not yet, some of its packets may be
+ * on their way.
  * A record that XDP found a FIN or RST for is marked CLOSING before the session hears of it.  When the queue was empty since and the session
  * has not heard, that packet was lost: the flow goes on as it was, and a FIN is sent again.
  */
-static bool settle(struct mr_worker *w, const struct mr_candidate *c, bool impatient)
+static bool settle(struct mr_worker *w, const struct mr_candidate *c, const struct mr_queue *queue)
 {
 	struct mr_flow_state st;
 	uint8_t ingress;
@@ -191,22 +212,29 @@ static bool settle(struct mr_worker *w, const struct mr_candidate *c, bool impat
 			mr_flows_mark(w->sh->flows, c->ref, c->session, 0, heal | MR_FLOW_OFFLOAD);
 		return true;
 	}
-	if (!impatient && mr_handoff_under_way(w->sh->handoff, w->idx))
+	if (queue && mr_handoff_under_way(w->sh->handoff, w->idx))
 		return false;
 	mr_flows_mark(w->sh->flows, c->ref, c->session, MR_FLOW_OFFLOAD, heal);
-	return true;
+	if (!queue || !waiting(w, queue))
+		return true;
+	/* something came up before the mark could be seen, maybe of this flow */
+	mr_flows_mark(w->sh->flows, c->ref, c->session, 0, MR_FLOW_OFFLOAD);
+	return false;
 }
 
-static bool long_since(const struct mr_worker *w, const struct mr_moment *m)
+static bool behind(const struct mr_worker *w, const struct mr_candidate *c)
 {
-	return w->pass.now_ms - m->ms >= BEHIND_MS && turn_of(w) - m->turn >= BEHIND_TURNS;
+	const struct mr_filled *f = &w->offloading.filled[c->interface_id][c->queue];
+	const struct mr_plan_interface *pi = &w->plan->interface[c->interface_id];
+
+	return f->is && w->pass.now_ms - f->since.ms >= BEHIND_MS && turn_of(w) - f->since.turn >= BEHIND_TURNS &&
+		(c->queue >= pi->queue_cnt || waiting(w, pi->queue[c->queue]) >= BEHIND_PACKETS);
 }
 
 static bool impatient(const struct mr_worker *w, const struct mr_candidate *c)
 {
-	const struct mr_filled *f = &w->offloading.filled[c->interface_id][c->queue];
-
-	return (f->is && long_since(w, &f->since)) || long_since(w, &c->born);
+	return behind(w, c) ||
+		(w->pass.now_ms - c->born.ms >= PATIENCE_MS && turn_of(w) - c->born.turn >= BEHIND_TURNS);
 }
 
 /* Calls settle() for those it is time for: of a queue that is empty, or (queue NULL) which can wait no longer. */
@@ -219,7 +247,7 @@ static void settle_all(struct mr_worker *w, const struct mr_queue *queue)
 			const struct mr_candidate *c = &o->candidate[i * 64 + (unsigned)__builtin_ctzll(left)];
 			bool due = queue ? c->interface_id == queue->interface_id && c->queue == queue->queue_idx
 					 : impatient(w, c);
-			if (!due || !settle(w, c, !queue))
+			if (!due || !settle(w, c, queue))
 				continue;
 			o->taken[i] &= ~(left & -left);
 			o->cnt--;
@@ -233,7 +261,7 @@ void mr_offload_found(struct mr_worker *w, const struct mr_queue *queue, unsigne
 	if (cnt && !f->is)
 		f->since = (struct mr_moment){ w->pass.now_ms, turn_of(w) };
 	f->is = cnt;
-	if (!cnt && w->offloading.cnt && !w->offloading.released)
+	if (!cnt && w->offloading.cnt && !w->offloading.released && !waiting(w, queue))
 		settle_all(w, queue);
 }
 

@@ -39,6 +39,7 @@ static int join(struct steer_bpf *skel, const struct mr_steer_options *opt, stru
 {
 	if (!opt->tier)
 		return 0;
+	mr_tier_begin(opt->tier, opt->interface_id);
 	skel->rodata_tier->steer_tier = mr_tier_fixed(opt->tier, opt->interface_id);
 	skel->rodata_tier->steer_tier.redirect_back = opt->redirect_back;
 	return mr_tier_join(opt->tier, skel->obj, e);

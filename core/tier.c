@@ -246,6 +246,14 @@ struct mr_tier_fixed mr_tier_fixed(const struct mr_tier_maps *t, unsigned interf
 	return fixed;
 }
 
+void mr_tier_begin(struct mr_tier_maps *t, unsigned interface_id)
+{
+	struct mr_tier_queue *queue = mr_tier_shared(t)->queue[interface_id];
+
+	for (unsigned q = 0; q < MR_MAX_QUEUES; q++)
+		__atomic_store_n(&queue[q].up_packets, 0, __ATOMIC_RELAXED);
+}
+
 int mr_tier_egress(struct mr_tier_maps *t, unsigned interface_id, uint32_t ifindex)
 {
 	int fd = t->fd[MR_TIER_MAP_DEVMAP];

@@ -58,6 +58,9 @@ int mr_tier_join(struct mr_tier_maps *t, struct bpf_object *object, struct mr_er
 /* The constants of an interface's program that has joined. */
 struct mr_tier_fixed mr_tier_fixed(const struct mr_tier_maps *t, unsigned interface_id);
 
+/* Another program is to serve this interface: its queues count from 0, as its sockets do.  Before it is attached. */
+void mr_tier_begin(struct mr_tier_maps *t, unsigned interface_id);
+
 /*
  * Packets may leave by interface_id: the device `ifindex`, which takes redirected frames (core/redirect.h) and whose link is up; 0: they
  * may not, and come up.  At once.  0 or what bpf(2) says.  Threads: control.

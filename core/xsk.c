@@ -430,6 +430,7 @@ int mr_xsk_open(const struct mr_xsk_options *opt, struct mr_xsk **out, struct mr
 	x->queue.interface = opt->interface;
 	x->queue.interface_id = opt->interface_id;
 	x->queue.queue_idx = opt->queue_idx;
+	x->queue.device_queue = opt->device_queue;
 	x->frames = opt->frames;
 	x->magazine = opt->magazine;
 	x->device_queue = opt->device_queue;

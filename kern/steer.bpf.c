@@ -153,6 +153,8 @@ __noinline int steer_classify(struct xdp_md *ctx, const struct mr_parsed *p, __u
 static __always_inline int steer_matched(struct xdp_md *ctx)
 {
 	int action = bpf_redirect_map(&xsks, ctx->rx_queue_index, *(volatile __u32 *)&steer_unserved & 3);
+	if (action == XDP_REDIRECT)
+		tier_sent_up(ctx->rx_queue_index);
 	count(action == XDP_REDIRECT         ? MR_STEER_CNT_STEERED
 			: action == XDP_DROP ? MR_STEER_CNT_UNSERVED
 					     : MR_STEER_CNT_NO_SOCKET);

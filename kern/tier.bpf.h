@@ -436,6 +436,15 @@ static __always_inline int tier_send(
 	return steer_front(ctx, p, (const struct tier_nexthop *)nh, &f, w->f->hash) ? XDP_ABORTED : action;
 }
 
+/* A packet goes up to the socket of its queue.  A flow goes over to the tier when its worker has taken as many out. */
+static __always_inline void tier_sent_up(__u32 queue)
+{
+	__u32 first = 0;
+	struct mr_tier *shared = steer_tier.on ? bpf_map_lookup_elem(&tier, &first) : (void *)0;
+	if (shared && queue < MR_MAX_QUEUES)
+		(*(volatile __u64 *)&shared->queue[steer_tier.interface_id][queue].up_packets)++;
+}
+
 /* The next hop is in use: control asks the kernel to confirm its neighbour. */
 static __always_inline void tier_touch(struct tier_pass *w)
 {

@@ -55,6 +55,12 @@ struct mr_tier_half {
 	struct mr_tier_interface interface[MR_MAX_INTERFACES + 1]; /* by id */
 };
 
+/* Of one queue, a cache line: packets its program has sent up to the socket, written by it alone. */
+struct mr_tier_queue {
+	__u64 up_packets;
+	__u64 reserved[7];
+};
+
 struct mr_tier {
 	__u32 word; /* generation in force, and bit 16: its half; 0 = nothing is offloaded */
 	__u32 reserved;
@@ -63,7 +69,9 @@ struct mr_tier {
 	__u8 version[2][MR_ROUTE_BUCKETS]; /* of route buckets, IPv4 and IPv6 (flow.h) */
 	__u64 vlan[MR_MAX_INTERFACES + 1]
 		  [4096 / 64]; /* tags that routed frames may carry, by interface (core/route.h: takes_tag) */
-	__u32 nexthop_used_ms[MR_MAX_NEXTHOPS]; /* written when MR_TIER_TOUCH_MS newer */
+	struct mr_tier_queue queue[MR_MAX_INTERFACES + 1]
+				  [MR_MAX_QUEUES]; /* by the device's number; from 0 with each program */
+	__u32 nexthop_used_ms[MR_MAX_NEXTHOPS];    /* written when MR_TIER_TOUCH_MS newer */
 };
 
 #define MR_TIER_TOUCH_MS      16

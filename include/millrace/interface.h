@@ -67,6 +67,7 @@ struct mr_queue {
 	struct mr_interface *interface;
 	uint16_t interface_id; /* 1.. */
 	uint16_t queue_idx;
+	uint16_t device_queue; /* as the device numbers it */
 	struct mr_queue_counters counters;
 };
 

@@ -21,10 +21,10 @@ RELAY = """  vip: { type: relay, to: %s, port: %d }
 def relay(tap, bed, net):
     """Clients ask 10.77.0.1 and are answered by it, although s is who answers."""
     o.targets(bed)
-    # handshakes, ends and the first packets come up: of short ones, most
+    # handshakes, ends and the first packets come up: of short ones as many as it takes until nothing else waits
     for name, share, talk in (
             ("TCP in bulk", 0.9, lambda name: o.conversations(tap, bed, VIP, 2, name, size=6 << 20, threads=2, serve_at=rt.S4, ask_port=80)),
-            ("short ones", 0.9995, lambda name: o.conversations(tap, bed, VIP, 1000, name, serve_at=rt.S4, ask_port=80))):
+            ("short ones", 1 << 30, lambda name: o.conversations(tap, bed, VIP, 1000, name, serve_at=rt.S4, ask_port=80))):
         with o.healthy(tap, bed, "translated, " + name):
             with o.carried(tap, bed, net.m, "translated, " + name, least=5000, most_up=share):
                 talk("translated")
