@@ -53,7 +53,8 @@ def under_way(tap, bed, net):
         with w.enter(bed, "c", socket.create_connection, listener.getsockname()[:2], timeout=60) as conn:
             port = conn.getsockname()[1]
             half = len(data) // 2
-            with o.healthy(tap, bed, name):
+            # what is under way when the network becomes smaller does not fit any more
+            with o.healthy(tap, bed, name, window=8000):
                 conn.sendall(data[:half])
                 o.goes_over(tap, bed, net.m, lambda: None, name, "--port", port, cnt=2)
                 mtu.narrow(net, "wan", 1300)
