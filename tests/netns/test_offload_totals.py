@@ -70,7 +70,7 @@ def record_counts(bed, m, pairs):
     found = {}
     for f in w.show(bed, m, "flows", "--proto", "udp")["flows"]:
         for way, key in (("forward", (f["source"], f["source_port"], f["destination_port"])), ("reply", (f["destination"], f["destination_port"], f["source_port"]))):
-            if f[way] and f["source"] in pairs:
+            if f[way] and (f["source"] in pairs or f["destination"] in pairs):  # whoever's packet came first
                 found[key] = (f[way]["packets"], f[way]["bytes"])
     return found
 
