@@ -124,6 +124,7 @@ static const struct {
 	{ MR_DEVICE_GRO_HW, "rx-gro-hw", "hardware GRO" },
 };
 
+#define RENAMES        4 /* times a device may get another name while it is being looked at */
 #define OFFLOADS       (sizeof(offload) / sizeof(offload[0]))
 #define FEATURES_MAX   256u
 #define FEATURE_BLOCKS (FEATURES_MAX / 32)
@@ -347,22 +348,36 @@ int mr_device_channels_set(const char *name, const struct mr_device_channels *wa
 
 /* ---- what changes ----------------------------------------------------------------------------------------------- */
 
+/* By the name it had a moment ago: -ENODEV also when it was given another one meanwhile. */
+static int state_by_name(int fd, struct ifreq *ifr, struct mr_device_state *s)
+{
+	memcpy(s->name, ifr->ifr_name, sizeof(s->name));
+	if (ioctl(fd, SIOCGIFFLAGS, ifr))
+		return -errno;
+	s->admin_up = ifr->ifr_flags & IFF_UP;
+	s->running = (ifr->ifr_flags & IFF_UP) && (ifr->ifr_flags & IFF_RUNNING);
+	if (ioctl(fd, SIOCGIFMTU, ifr))
+		return -errno;
+	s->mtu = (uint32_t)ifr->ifr_mtu;
+	if (ioctl(fd, SIOCGIFHWADDR, ifr))
+		return -errno;
+	memcpy(s->mac, ifr->ifr_hwaddr.sa_data, sizeof(s->mac));
+	return 0;
+}
+
 int mr_device_state(int fd, uint32_t ifindex, struct mr_device_state *out)
 {
-	struct ifreq ifr = { .ifr_ifindex = (int)ifindex };
 	struct mr_device_state s;
+	int err = -ENODEV;
 
-	if (ioctl(fd, SIOCGIFNAME, &ifr) || ioctl(fd, SIOCGIFFLAGS, &ifr))
-		return errno == ENXIO ? -ENODEV : -errno;
-	memcpy(s.name, ifr.ifr_name, sizeof(s.name));
-	s.admin_up = ifr.ifr_flags & IFF_UP;
-	s.running = (ifr.ifr_flags & IFF_UP) && (ifr.ifr_flags & IFF_RUNNING);
-	if (ioctl(fd, SIOCGIFMTU, &ifr))
-		return errno == ENXIO ? -ENODEV : -errno;
-	s.mtu = (uint32_t)ifr.ifr_mtu;
-	if (ioctl(fd, SIOCGIFHWADDR, &ifr))
-		return errno == ENXIO ? -ENODEV : -errno;
-	memcpy(s.mac, ifr.ifr_hwaddr.sa_data, sizeof(s.mac));
+	for (unsigned try = 0; try < RENAMES && (err == -ENODEV || err == -ENXIO); try++) {
+		struct ifreq ifr = { .ifr_ifindex = (int)ifindex };
+		if (ioctl(fd, SIOCGIFNAME, &ifr))
+			return errno == ENXIO ? -ENODEV : -errno;
+		err = state_by_name(fd, &ifr, &s);
+	}
+	if (err)
+		return err == -ENXIO ? -ENODEV : err;
 	*out = s;
 	return 0;
 }
