@@ -65,6 +65,9 @@ static void sleep_a_little(struct mr_worker *w)
 {
 	struct pollfd fd[POLL_FDS];
 	unsigned cnt;
+	/* The turn has ended, and with it the hold on its plan, if another one was published meanwhile. */
+	if (atomic_load_explicit(&w->sh->plan, memory_order_acquire) != w->plan)
+		return;
 	if (!collect(w, fd, &cnt)) {
 		sched_yield();
 		return;
