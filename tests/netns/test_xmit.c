@@ -178,7 +178,8 @@ static void redirects(void)
 	tap_case(!run(bpf->progs.send, "r0", 50, 60), "50 frames to a peer without a program");
 	d = settle("no target", OUT, PAIR, before);
 	/* and of the neighbour discovery of a device that just came up */
-	tap_case(d.lost >= 50 && d.lost < 64 && d.refused > 0, "all lost, refused %u times: %s", d.refused, strerror(d.refused_errno));
+	tap_case(d.lost >= 50 && d.lost < 64 && d.refused > 0, "all lost, refused %u times: %s", d.refused,
+		strerror(d.refused_errno));
 	attach("b", "b0", bpf->progs.count, true);
 
 	before = now(OUT, PAIR);
