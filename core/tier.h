@@ -121,6 +121,21 @@ static inline void mr_tier_wake(struct mr_tier *shared, uint64_t now_ns)
  */
 void mr_tier_collect(struct mr_tier_maps *t, struct mr_stats *s);
 
+/* Adds one CPU's to a sum, whose error is the latest of all. */
+static inline void mr_tier_egress_add(struct mr_tier_egress *sum, const struct mr_tier_egress *cpu)
+{
+	sum->sent_packets += cpu->sent_packets;
+	sum->sent_bytes += cpu->sent_bytes;
+	sum->lost_packets += cpu->lost_packets;
+	sum->refused += cpu->refused;
+	if (cpu->refused_ns > sum->refused_ns) {
+		sum->refused_ns = cpu->refused_ns;
+		sum->refused_errno = cpu->refused_errno;
+	}
+	if (cpu->last_ingress)
+		sum->last_ingress = cpu->last_ingress;
+}
+
 /* Of an egress, summed over CPUs. */
 void mr_tier_egress_read(struct mr_tier_maps *t, unsigned interface_id, struct mr_tier_egress *out);
 

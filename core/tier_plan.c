@@ -151,16 +151,8 @@ void mr_tier_egress_read(struct mr_tier_maps *t, unsigned interface_id, struct m
 	struct mr_tier_egress *cpu = calloc(t->cpu_cnt, sizeof(*cpu)), sum = { 0 };
 
 	if (cpu && !bpf_map_lookup_elem(t->fd[MR_TIER_MAP_EGRESS], &interface_id, cpu))
-		for (unsigned c = 0; c < t->cpu_cnt; c++) {
-			sum.sent_packets += cpu[c].sent_packets;
-			sum.sent_bytes += cpu[c].sent_bytes;
-			sum.lost_packets += cpu[c].lost_packets;
-			sum.refused += cpu[c].refused;
-			if (cpu[c].refused_errno)
-				sum.refused_errno = cpu[c].refused_errno;
-			if (cpu[c].last_ingress)
-				sum.last_ingress = cpu[c].last_ingress;
-		}
+		for (unsigned c = 0; c < t->cpu_cnt; c++)
+			mr_tier_egress_add(&sum, &cpu[c]);
 	free(cpu);
 	*out = sum;
 }

@@ -96,8 +96,9 @@ struct mr_tier_count {
 struct mr_tier_egress {
 	__u64 sent_packets, sent_bytes; /* given to it by the tier */
 	__u64 lost_packets;             /* ... which it did not take */
-	__u32 refused;       /* times it took none at all of a bulk with an error: it is no target (any more) */
-	__s32 refused_errno; /* the last one */
+	__u64 refused_ns;    /* when it last took none at all of a bulk with an error: it is no target (any more) */
+	__u32 refused;       /* how often */
+	__s32 refused_errno; /* the last error */
 	__u8 last_ingress;   /* the pair last sent to it */
 	__u8 reserved[7];
 };

@@ -88,6 +88,7 @@ static __always_inline void lost(__u32 id, int drops, int refused_errno)
 	if (refused_errno) {
 		e->refused++;
 		e->refused_errno = refused_errno;
+		e->refused_ns = bpf_ktime_get_ns();
 	}
 	__u32 ingress = e->last_ingress;
 	struct mr_tier_pair *p = bpf_map_lookup_elem(&tier_pairs, &ingress);
