@@ -64,6 +64,32 @@ static unsigned time_of_empty(const struct scene *s)
 	return best;
 }
 
+/* An entry that no frame here satisfies. */
+static void steer_tcp(struct bed *b)
+{
+	struct mr_range tcp = { 6, 6 };
+	struct mr_config_match match = { .proto = { &tcp, 1 } };
+	struct mr_steer_entry entry = { &match, BED_PIPELINE, false };
+	struct mr_steer_table *table;
+	struct mr_error e = { "" };
+	CHECK(!mr_steer_compile(&entry, 1, &table, &e), "%s", e.text);
+	mr_steer_table_number(table, BED_GENERATION);
+	CHECK(!mr_steer_apply(b->steer, table, &e), "%s", e.text);
+	mr_steer_table_free(table);
+}
+
+static void time_unmatched(struct bed *b, struct scene *s)
+{
+	char what[96];
+	steer_tcp(b);
+	for (unsigned f = 4; f <= 6; f += 2) {
+		good(b, s, f, 17);
+		snprintf(what, sizeof(what), "IPv%u unmatched", f);
+		tell(what, time_of(b, s));
+	}
+	bed_steer(b, BED_GENERATION);
+}
+
 /*
  * The frame of one run is that of the next: the TTL must not run out, so it stays, and of a packet whose addresses change the key changes,
  * so what is stored rewrites it to itself.  Every store and every checksum is made all the same.
@@ -81,6 +107,7 @@ static void time_all(struct bed *b)
 	b->tier->word = 0;
 	tell("nothing in force, steered", time_of(b, &s));
 	b->tier->word = MR_TIER_WORD(BED_GENERATION, 1);
+	time_unmatched(b, &s);
 	for (unsigned f = 4; f <= 6; f += 2) {
 		for (unsigned way = 0; way < 5; way++) {
 			static const char *name[] = { "miss", "hit, WIRE as it is", "hit, routed",
