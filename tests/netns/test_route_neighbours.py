@@ -70,7 +70,7 @@ def nobody_there(net):
         onlink, prefix, behind, gateway = DEAD[family]
         net.run("r", "ip route add %s via %s dev wan" % (prefix, gateway))
         words = "error %s from %s to c" % ("3/1" if family == 4 else "1/3", (rt.R4 if family == 4 else rt.R6)["lan"])
-        net.fates([
+        net.changed([
             ("a host that is not there, IPv%d" % family, rt.datagram(src, onlink), words),
             ("a router that is not there, IPv%d" % family, rt.datagram(src, behind), words),
             ("a ping to a host that is not there, IPv%d" % family, rt.ping_packet(src, onlink), words),
