@@ -352,30 +352,30 @@ static bool is_query(const struct mr_packet *p, bool request)
 	return request == (h->flags & MR_PKT_IP4 ? h->icmp_type == 8 || h->icmp_type & 1 : h->icmp_type == 128);
 }
 
-static void decide_address(struct mr_packet *p, uint8_t *addr, uint16_t *port, const uint8_t *to, uint16_t port_be)
+static void decide_address(struct mr_packet *p, uint8_t *addr, uint16_t *port, const uint8_t *to, int port_be)
 {
 	memcpy(addr, to, p->tuple.family == 4 ? 4 : 16);
-	if (port_be && p->tuple.has_ports)
-		*port = port_be;
+	if (port_be != MR_PORT_KEEP && p->tuple.has_ports)
+		*port = (uint16_t)port_be;
 }
 
-void mr_decide_source(struct mr_packet *p, const uint8_t *addr, uint16_t port_be)
+void mr_decide_source(struct mr_packet *p, const uint8_t *addr, int port_be)
 {
 	if (!p->tuple.family)
 		return;
 	decide_address(p, p->tuple.src, &p->tuple.sport_be, addr, port_be);
-	if (port_be && is_query(p, true))
-		p->tuple.sport_be = port_be;
+	if (port_be != MR_PORT_KEEP && is_query(p, true))
+		p->tuple.sport_be = (uint16_t)port_be;
 	p->translated |= MR_FLOW_SNAT;
 }
 
-void mr_decide_destination(struct mr_packet *p, const uint8_t *addr, uint16_t port_be)
+void mr_decide_destination(struct mr_packet *p, const uint8_t *addr, int port_be)
 {
 	if (!p->tuple.family)
 		return;
 	decide_address(p, p->tuple.dst, &p->tuple.dport_be, addr, port_be);
-	if (port_be && is_query(p, false))
-		p->tuple.dport_be = port_be;
+	if (port_be != MR_PORT_KEEP && is_query(p, false))
+		p->tuple.dport_be = (uint16_t)port_be;
 	p->translated |= MR_FLOW_DNAT;
 }
 

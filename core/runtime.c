@@ -139,7 +139,7 @@ static void session_expired(void *ctx, uint32_t idx, struct mr_session *session)
 	for (unsigned i = 0; i < p->stage_cnt; i++) {
 		const struct mr_plan_stage *s = &plan->stage[p->stage[i]];
 		if (s->type->expire)
-			s->type->expire(s->self, session->priv + s->session_offset);
+			s->type->expire(s->self, session->priv + s->session_offset, NULL);
 	}
 }
 

@@ -123,7 +123,7 @@ static void give_up(void *stage, unsigned worker, struct mr_packet *p)
 	give_back(stage, mr_packet_session(p));
 }
 
-static void expire(void *stage, const void *priv)
+static void expire(void *stage, const void *priv, const struct mr_session_end *end)
 {
 	give_back(stage, priv);
 }

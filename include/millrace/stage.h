@@ -25,14 +25,16 @@
 extern "C" {
 #endif
 
-#define MR_STAGE_ABI 1
+#define MR_STAGE_ABI 2
 #define MR_API       __attribute__((visibility("default")))
 
-struct mr_packet; /* one packet and the decision growing for it */
-struct mr_batch;  /* packets of one pipeline, met together */
+struct mr_packet;      /* one packet and the decision growing for it */
+struct mr_batch;       /* packets of one pipeline, met together */
+struct mr_session_end; /* a session that has ended */
 struct mr_stage_env;
 struct mr_error;
 struct mr_match_sink;
+struct mr_check;
 
 /* ---- what a stage is ------------------------------------------------------------------------------------ */
 
@@ -61,12 +63,23 @@ struct mr_stage_type {
 	enum mr_revalidate (*revalidate)(void *stage, unsigned worker, struct mr_packet *p);
 	/* The decision was not stored (somebody was first, or the table is full): give back what it took.  May be NULL. */
 	void (*abort)(void *stage, unsigned worker, struct mr_packet *p);
-	/* A session ended; priv is this stage's part of it.  May be NULL. */
-	void (*expire)(void *stage, const void *priv);
+	/* The session this packet opened was made: what decide took is taken.  For each, either commit or abort is called.  May be NULL. */
+	void (*commit)(void *stage, unsigned worker, struct mr_packet *p);
+	/* A session ended; priv is this stage's part of it.  On the worker (or control) that mr_end_worker() names.  May be NULL. */
+	void (*expire)(void *stage, const void *priv, const struct mr_session_end *end);
+	/* After a reload control asks for every session that lives on: false ends it, and its next packet is a first one.  May be NULL. */
+	bool (*keeps)(void *stage, const void *priv);
 	/* About once a millisecond on each worker.  May be NULL. */
 	void (*tick)(void *stage, unsigned worker, uint64_t now_ns);
 	/* For pipelines with `match: auto`: what this stage needs to see, by mr_match_add.  May be NULL. */
 	int (*match)(void *stage, struct mr_match_sink *sink);
+	/*
+	 * A question about its state from the control socket, both ways JSON texts: `request` is an object, *answer one (from malloc; the
+	 * caller frees it).  0, -EINVAL with a sentence in *answer (a request that cannot be answered), -ENOMEM.  Control.  May be NULL.
+	 */
+	int (*ask)(void *stage, const char *request, char **answer);
+	/* For `millrace check`: says what will not work on this box as it is (mr_check_warn).  Control.  May be NULL. */
+	void (*check)(void *stage, struct mr_check *check);
 	/* It keeps packets out that must not pass without it: where it serves an interface, on_exit and unserved are drop by default. */
 	bool guards;
 	void *reserved[5];
@@ -91,6 +104,28 @@ MR_API const char *mr_stage_name(const struct mr_stage_env *env);
 MR_API unsigned mr_stage_worker_cnt(const struct mr_stage_env *env); /* workers; control is one more */
 /* Id of a configured interface, 0 = none of that name. */
 MR_API unsigned mr_stage_interface(const struct mr_stage_env *env, const char *name);
+MR_API uint32_t mr_stage_session_capacity(const struct mr_stage_env *env); /* flows.capacity */
+/* Nothing will run: the file is only checked.  No file, thread or large memory need be made. */
+MR_API bool mr_stage_checking(const struct mr_stage_env *env);
+/* Why the last one failed, without a place in the file; returns err. */
+MR_API int mr_stage_fail(struct mr_stage_env *env, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/*
+ * Time-outs of its own for sessions that mr_decide_timeouts() gives them to.  `name` tells several of a stage apart and keeps them theirs over
+ * reloads: sessions that live get the new values.  0 is no time: that of flows.timeouts.  Returns a number, 0 = too many.
+ */
+enum mr_refresh {
+	MR_REFRESH_BOTH,
+	MR_REFRESH_FORWARD,
+	MR_REFRESH_REPLY
+}; /* packets of which direction keep it alive */
+struct mr_stage_timeouts {
+	uint64_t udp_ns, udp_unreplied_ns, tcp_established_ns, tcp_transitory_ns, tcp_closed_ns, icmp_ns, other_ns;
+	uint8_t refresh; /* enum mr_refresh */
+	uint8_t reserved[7];
+};
+MR_API uint8_t mr_stage_timeouts(struct mr_stage_env *env, const char *name, const struct mr_stage_timeouts *t);
+/* The kernel shall answer ARP (neighbour discovery) for this address as long as the program runs: a prefix of full length.  0, -ENOSPC. */
+MR_API int mr_stage_announce(struct mr_stage_env *env, const struct mr_prefix *address);
 /*
  * A tunnel: packets sent by it (mr_decide_tunnel) are put into another one, from src to dst, which goes where the kernel's routes say.
  * The same parameters give the same number again.  0 = there is no room for another one, or the parameters make no tunnel.
@@ -162,6 +197,22 @@ MR_API void *mr_packet_session(struct mr_packet *p);
 /* 0 forward, 1 reply; and whether the session exists already. */
 MR_API int mr_packet_direction(const struct mr_packet *p);
 MR_API bool mr_packet_session_exists(const struct mr_packet *p);
+/*
+ * The two keys of its session: what the packets of each direction are when they come in.  A forward packet leaves as the reverse of *reply, a reply
+ * as the reverse of *forward: so the session itself says how it is translated.  0; -ENOENT: it has none, or it ended meanwhile.
+ */
+MR_API int mr_packet_session_tuples(const struct mr_packet *p, struct mr_tuple *forward, struct mr_tuple *reply);
+/* Whether replies to the packet as decided so far would belong to another session: then this one could not be told from it. */
+MR_API bool mr_packet_reply_taken(const struct mr_packet *p);
+MR_API uint64_t mr_packet_time_ns(const struct mr_packet *p); /* CLOCK_MONOTONIC, once a batch */
+
+/* ---- of a session that has ended ------------------------------------------------------------------------- */
+
+MR_API unsigned mr_end_worker(const struct mr_session_end *e); /* who calls: 0..n-1, n = control */
+MR_API uint64_t mr_end_time_ns(const struct mr_session_end *e);
+MR_API void mr_end_tuples(const struct mr_session_end *e, struct mr_tuple *forward, struct mr_tuple *reply);
+MR_API void mr_end_totals(const struct mr_session_end *e, int direction, uint64_t *packets, uint64_t *bytes);
+MR_API uint64_t mr_end_age_ms(const struct mr_session_end *e); /* since it was made */
 
 /* ---- deciding -------------------------------------------------------------------------------------------- */
 
@@ -170,9 +221,32 @@ MR_API void mr_decide_kernel(struct mr_packet *p); /* end: to the kernel stack (
 MR_API void mr_decide_interface(struct mr_packet *p, unsigned interface_id); /* end: out of this interface as it is */
 /* End: through this tunnel (mr_stage_tunnel), wherever the pipeline ends. Its TTL is taken down by one, as by a router. */
 MR_API void mr_decide_tunnel(struct mr_packet *p, uint16_t tunnel);
-MR_API void mr_decide_source(
-	struct mr_packet *p, const uint8_t *addr, uint16_t port_be); /* NAT; changes the effective tuple */
-MR_API void mr_decide_destination(struct mr_packet *p, const uint8_t *addr, uint16_t port_be); /* port 0 = as it is */
+/* NAT; changes the effective tuple.  port_be: 0..65535, or MR_PORT_KEEP; of an ICMP query the identifier; ignored where there is neither. */
+#define MR_PORT_KEEP (-1)
+MR_API void mr_decide_source(struct mr_packet *p, const uint8_t *addr, int port_be);
+MR_API void mr_decide_destination(struct mr_packet *p, const uint8_t *addr, int port_be);
+/*
+ * An ICMP error is translated as the session of the packet it quotes is: destination, the source where packets of that direction have another
+ * one, and the quoted packet as far as it is there (RFC 5508 REQ-3 to REQ-5).  The tuple is then what it will be; the session is not refreshed.
+ * 0, also when it was called before; -ENOENT: no ICMP error, or it quotes no packet of a session.
+ */
+MR_API int mr_decide_related(struct mr_packet *p);
+/* The MSS option of a TCP segment with SYN becomes no larger than this; 0: than what fits the MTU of where it goes.  Others: nothing. */
+MR_API void mr_decide_mss(struct mr_packet *p, uint16_t max_bytes);
+/* Dropped, and its sender is told, as far as RFC 1812 section 4.3.2.7 and the rate allow; in a pipeline that does not route, only dropped. */
+enum mr_reject {
+	MR_REJECT_NET_UNREACHABLE,  /* IPv4 3/0, IPv6 1/0 */
+	MR_REJECT_HOST_UNREACHABLE, /* 3/1, 1/3 */
+	MR_REJECT_PORT_UNREACHABLE, /* 3/3, 1/4 */
+	MR_REJECT_PROHIBITED,       /* 3/13, 1/1 */
+};
+MR_API void mr_decide_reject(struct mr_packet *p, unsigned reason, enum mr_reject with);
+/* Likewise, after a while, and then only when no session with its key was made meanwhile (RFC 5382 REQ-4).  Where there is no room to remember it, it
+ * is dropped only. */
+MR_API void mr_decide_reject_later(struct mr_packet *p, unsigned reason, enum mr_reject with, uint32_t delay_ms);
+/* For the session it opens: time-outs of mr_stage_timeouts(), and that it is never given up for others while it is half open. */
+MR_API void mr_decide_timeouts(struct mr_packet *p, uint8_t timeouts);
+MR_API void mr_decide_keep(struct mr_packet *p);
 MR_API void mr_decide_count(struct mr_packet *p, uint16_t counter); /* every packet of the flow counts there */
 MR_API void mr_decide_meter(struct mr_packet *p, uint16_t meter); /* every packet of the flow passes it or is dropped */
 MR_API void mr_decide_this_packet_only(struct mr_packet *p);      /* do not store */
@@ -190,6 +264,16 @@ struct mr_match_need {
 	struct mr_range sport, dport; /* lo = hi = 0: any */
 };
 MR_API int mr_match_add(struct mr_match_sink *sink, const struct mr_match_need *need);
+
+/* ---- check ------------------------------------------------------------------------------------------------- */
+
+MR_API void mr_check_warn(struct mr_check *check, struct mr_position at, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* What this box does with an address as destination: it is its own, or is on a network a device is connected to (its name; NULL: none). */
+MR_API bool mr_check_is_local(struct mr_check *check, const struct mr_prefix *address);
+MR_API const char *mr_check_on_link(struct mr_check *check, const struct mr_prefix *address);
+/* Somebody here answers ARP for it although it is not ours: proxy_arp, or an entry of `ip neigh add proxy`. */
+MR_API bool mr_check_is_proxied(struct mr_check *check, const struct mr_prefix *address);
 
 #ifdef __cplusplus
 }

@@ -75,7 +75,7 @@ static void translate(struct relay *r, struct mr_packet *p)
 		mine->to_port_be = (uint16_t)(r->o->port >> 8 | (r->o->port & 0xff) << 8);
 		mine->set = 1;
 	}
-	mr_decide_destination(p, mine->to, mine->to_port_be);
+	mr_decide_destination(p, mine->to, mine->to_port_be ? mine->to_port_be : MR_PORT_KEEP);
 	if (r->o->one_way)
 		mr_decide_one_way(p);
 }
@@ -104,7 +104,7 @@ static void give_up(void *stage, unsigned worker, struct mr_packet *p)
 	__atomic_fetch_add(&relay_aborted, 1, __ATOMIC_RELAXED);
 }
 
-static void expire(void *stage, const void *priv)
+static void expire(void *stage, const void *priv, const struct mr_session_end *end)
 {
 	relay_expired += ((const struct private *)priv)->set;
 }

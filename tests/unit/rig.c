@@ -213,7 +213,7 @@ static void session_expired(void *ctx, uint32_t idx, struct mr_session *s)
 	for (unsigned k = 0; k < pl->stage_cnt; k++) {
 		const struct mr_plan_stage *st = &plan->stage[pl->stage[k]];
 		if (st->type->expire)
-			st->type->expire(st->self, s->priv + st->session_offset);
+			st->type->expire(st->self, s->priv + st->session_offset, NULL);
 	}
 }
 

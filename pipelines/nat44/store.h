@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * store.h - what a NAT knows besides sessions: outside addresses and their ports, subscribers, mappings.
+ *
+ *     subscriber (inside address) ─► its outside address, its blocks of ports, its sessions counted
+ *       └─ mapping (inside address, port, protocol [, destination]) ◄─► (outside address, port, protocol)
+ *            └─ sessions, each of which holds it
+ *
+ * A mapping lives as long as a session holds it (RFC 4787 section 4.3: the sessions' time-outs are the mapping's timer), and is never given up
+ * for another (RFC 6888 REQ-11 D).  With endpoint-independent mapping many sessions share one.  One mapping has a port of an outside
+ * address for itself, whatever the mapping depends on: ports are not overloaded (RFC 4787 REQ-3).
+ *
+ * The store outlives instances of the stage: those of the configuration before and after a reload use the same one, each with its own policy.
+ *
+ * Threads: take, find and release by workers and control, several at once.  Locks, held for some hundred instructions: one for each of many
+ * shards (by inside address: subscribers and mappings), one for each outside address (its ports).  Never two shards; an address inside a shard.
+ */
+#ifndef MR_PIPELINES_NAT44_STORE_H
+#define MR_PIPELINES_NAT44_STORE_H
+
+#include "pipelines/nat44/ports.h"
+
+#include <linux/types.h>
+
+#define NAT_ADDRESSES_MAX 4096 /* outside addresses a store ever had */
+
+/* RFC 4787 sections 4.1 and 5: what a mapping, and what is let in, depends on. */
+enum nat_dependence { NAT_ENDPOINT_INDEPENDENT, NAT_ADDRESS_DEPENDENT, NAT_ADDRESS_AND_PORT_DEPENDENT };
+
+/* Protocols with ports of their own here. */
+enum nat_proto { NAT_TCP, NAT_UDP, NAT_ICMP, NAT_PROTO_CNT };
+
+enum nat_outcome {
+	NAT_OK,
+	NAT_NO_PORTS,      /* all ports of its address (paired) or of all addresses are taken or resting */
+	NAT_NO_BLOCKS,     /* its blocks are used up, and no other is free */
+	NAT_BLOCK_LIMIT,   /* ... and it may not have another */
+	NAT_SESSION_LIMIT, /* the subscriber has as many sessions as it may */
+	NAT_MAPPING_LIMIT, /* ... mappings */
+	NAT_NO_MEMORY,     /* no room for another mapping or subscriber */
+	NAT_NO_ADDRESS,    /* there is no outside address for it */
+	NAT_OUTCOME_CNT
+};
+
+/* A block given to a subscriber or taken back, for the log. */
+struct nat_block_event {
+	bool given;
+	__be32 inside_be, outside_be;
+	uint16_t lo, hi; /* ports, host order */
+};
+
+/* One instance's. */
+struct nat_policy {
+	uint8_t mapping;                     /* enum nat_dependence */
+	uint8_t filtering;                   /* enum nat_dependence */
+	bool paired;                         /* RFC 4787 REQ-2 */
+	uint8_t choice;                      /* enum nat_choice */
+	uint16_t port_lo, port_hi;           /* host order; of dynamic mappings */
+	uint16_t block_ports;                /* 0 = no blocks; a power of two */
+	uint32_t blocks_max;                 /* of a subscriber; 0 = any number */
+	uint32_t sessions_max, mappings_max; /* likewise */
+	uint32_t quarantine_ms;
+	const uint32_t *address; /* numbers of the outside addresses dynamic mappings may use */
+	uint32_t address_cnt;
+	void (*on_block)(void *ctx, unsigned worker, const struct nat_block_event *e); /* NULL = nobody wants to know */
+	void *ctx;
+};
+
+/* Who asks, and when. */
+struct nat_turn {
+	const struct nat_policy *policy;
+	unsigned worker; /* 0..n-1, n = control */
+	uint32_t now_ms;
+};
+
+/* Of a packet from inside. */
+struct nat_flow {
+	uint16_t zone;
+	uint8_t proto; /* enum nat_proto */
+	__be32 inside_be;
+	__be16 inside_port_be; /* ICMP: identifier */
+	__be32 remote_be;
+	__be16 remote_port_be; /* ICMP: 0 */
+};
+
+struct nat_mapping {
+	__be32 inside_be, outside_be;
+	__be16 inside_port_be, outside_port_be;
+	__be32 remote_be;      /* 0 = it does not depend on it */
+	__be16 remote_port_be; /* likewise */
+	uint16_t zone;
+	uint8_t proto; /* enum nat_proto */
+	uint32_t session_cnt;
+};
+
+struct nat_store;
+
+struct nat_store_options {
+	uint32_t mapping_max; /* at once; memory is used as they come */
+	uint32_t subscriber_max;
+	unsigned worker_cnt;
+	uint64_t seed;
+};
+
+/* 0, -ENOMEM, -EINVAL.  The caller has one reference.  Threads: control. */
+int nat_store_create(const struct nat_store_options *opt, struct nat_store **out);
+struct nat_store *nat_store_hold(struct nat_store *s);
+void nat_store_drop(struct nat_store *s); /* NULL allowed; the last one ends it */
+
+/*
+ * The number of an outside address; it is the same as long as the store lives.  Made when new.  -ENOSPC, -ENOMEM.  Threads: control.
+ * nat_store_reserve: ports lo..hi of it are for static use from now on (all protocols, or one); those taken by dynamic mappings stay so until
+ * they are given back, and are then not given again.  nat_store_unreserve_all: before the static rules of another configuration.
+ */
+int nat_store_address(struct nat_store *s, __be32 outside_be, uint32_t *number);
+void nat_store_reserve(
+	struct nat_store *s, uint32_t number, int proto /* enum nat_proto, -1 = all */, uint16_t lo, uint16_t hi);
+void nat_store_unreserve_all(struct nat_store *s);
+
+/*
+ * The mapping of a flow from inside, made when there is none, and one session more of it and of its subscriber.  With address-dependent filtering
+ * the remote address is let in as long as the session lives.  NAT_OK and *mapping (never 0) and *made, else nothing is taken.  Threads: any.
+ */
+enum nat_outcome nat_store_take(
+	struct nat_store *s, const struct nat_turn *t, const struct nat_flow *f, uint32_t *mapping, bool *made);
+
+/*
+ * The mapping an outside address and port belong to, for a packet that comes from `remote`, and one session more of both.  NAT_OK and *mapping;
+ * *mapping is 0 when there is none or the filter does not let it in (*filtered).  Threads: any.
+ */
+enum nat_outcome nat_store_take_outside(struct nat_store *s, const struct nat_turn *t, uint16_t zone, uint8_t proto,
+	__be32 outside_be, __be16 outside_port_be, __be32 remote_be, __be16 remote_port_be, uint32_t *mapping,
+	bool *filtered);
+
+/* One session less.  unused: the session was not made, and a mapping made for it goes without rest.  remote_be as taken.  Threads: any. */
+void nat_store_release(struct nat_store *s, const struct nat_turn *t, uint32_t mapping, __be32 remote_be, bool unused);
+
+/* A session of a subscriber without a mapping: protocols without ports.  *outside_be is the address it has.  Threads: any. */
+enum nat_outcome nat_store_take_subscriber(struct nat_store *s, const struct nat_turn *t, uint16_t zone,
+	__be32 inside_be, uint32_t *subscriber, __be32 *outside_be);
+void nat_store_release_subscriber(struct nat_store *s, const struct nat_turn *t, uint32_t subscriber);
+
+/* Once in a while on each worker: what has rested is free.  Threads: any. */
+void nat_store_tick(struct nat_store *s, const struct nat_turn *t);
+
+/* What `number` has: for keeps() and show. */
+bool nat_store_mapping(
+	const struct nat_store *s, uint32_t mapping, struct nat_mapping *out); /* a copy; false = not in use */
+bool nat_store_outside_of(const struct nat_store *s, uint32_t subscriber, __be32 *inside_be, __be32 *outside_be);
+
+/* ---- for show ---------------------------------------------------------------------------------------------------- */
+
+struct nat_address_usage {
+	__be32 outside_be;
+	uint32_t taken[NAT_PROTO_CNT], resting[NAT_PROTO_CNT], reserved[NAT_PROTO_CNT];
+	uint32_t subscriber_cnt, blocks_taken, blocks;
+};
+struct nat_subscriber_usage {
+	__be32 inside_be, outside_be;
+	uint16_t zone;
+	uint32_t session_cnt, mapping_cnt, block_cnt;
+	uint32_t ports[NAT_PROTO_CNT];
+};
+struct nat_store_usage {
+	uint32_t address_cnt, subscriber_cnt, subscriber_max, mapping_cnt, mapping_max;
+	uint64_t mappings_made, mappings_ended, refused[NAT_OUTCOME_CNT], bytes;
+};
+void nat_store_usage(const struct nat_store *s, struct nat_store_usage *out);
+/* By number, 0..; false: no such (more) number.  Threads: control. */
+bool nat_store_address_usage(const struct nat_store *s, uint32_t number, struct nat_address_usage *out);
+/* The first in use from *at on, which is moved past it; false = no more.  Begins at 0.  Threads: control; what comes and goes meanwhile may be
+ * missed. */
+bool nat_store_next_subscriber(const struct nat_store *s, uint32_t *at, struct nat_subscriber_usage *out);
+bool nat_store_next_mapping(const struct nat_store *s, uint32_t *at, struct nat_mapping *out);
+/* By tuple; false = none.  proto: enum nat_proto. */
+bool nat_store_find_outside(
+	const struct nat_store *s, uint8_t proto, __be32 outside_be, __be16 port_be, struct nat_mapping *out);
+
+#endif
