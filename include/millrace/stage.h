@@ -75,7 +75,8 @@ struct mr_stage_type {
 	int (*match)(void *stage, struct mr_match_sink *sink);
 	/*
 	 * A question about its state from the control socket, both ways JSON texts: `request` is an object, *answer one (from malloc; the
-	 * caller frees it).  0, -EINVAL with a sentence in *answer (a request that cannot be answered), -ENOMEM.  Control.  May be NULL.
+	 * caller frees it).  0, -EINVAL with a sentence in *answer (a request that cannot be answered), -EOPNOTSUPP (the member "what", which
+	 * `show` was asked for, is nothing of this type: *answer is untouched), -ENOMEM.  Control.  May be NULL.
 	 */
 	int (*ask)(void *stage, const char *request, char **answer);
 	/* For `millrace check`: says what will not work on this box as it is (mr_check_warn).  Control.  May be NULL. */

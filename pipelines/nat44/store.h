@@ -47,6 +47,7 @@ struct nat_block_event {
 	bool given;
 	__be32 inside_be, outside_be;
 	uint16_t lo, hi; /* ports, host order */
+	uint16_t zone;   /* of the subscriber */
 };
 
 /* One instance's. */
