@@ -232,6 +232,7 @@ static int make_stages(struct mr_plan *plan, const struct mr_plan_env *env, stru
 			.wants_routes = &plan->wants_routes,
 			.interface_id = interface_id,
 			.ctx = plan,
+			.checking = env->checking,
 			.error = e,
 		};
 		int err = place_session_bytes(plan, s, env->previous, e);
@@ -528,7 +529,8 @@ int mr_plan_check(const struct mr_config *config, unsigned worker_cnt, struct mr
 	struct mr_plan_env env = { .stats = mr_stats_create(worker_cnt),
 		.nexthops = mr_nexthops_create(NULL),
 		.worker_cnt = worker_cnt,
-		.serial = 1 };
+		.serial = 1,
+		.checking = true };
 	int err = 0;
 	if (!env.stats || !env.nexthops)
 		err = mr_error_set(e, -ENOMEM, "out of memory while checking the configuration");

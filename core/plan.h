@@ -114,6 +114,7 @@ struct mr_plan_env {
 	int tier_half; /* of the kernel tier's, which these are in; -1 = none */
 	unsigned worker_cnt;
 	uint64_t serial;
+	bool checking; /* the plan is only checked: nothing will run */
 	struct mr_plan *previous; /* whose stages are adopted and session bytes kept; NULL at start */
 };
 

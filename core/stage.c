@@ -179,6 +179,26 @@ unsigned mr_stage_worker_cnt(const struct mr_stage_env *env)
 	return env->worker_cnt;
 }
 
+uint32_t mr_stage_session_capacity(const struct mr_stage_env *env)
+{
+	return (uint32_t)env->config->flows.capacity;
+}
+
+bool mr_stage_checking(const struct mr_stage_env *env)
+{
+	return env->checking;
+}
+
+int mr_stage_fail(struct mr_stage_env *env, int err, const char *fmt, ...)
+{
+	char text[MR_ERROR_BYTES];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return mr_error_set(env->error, err, "stage '%s' cannot be made: %s", env->stage->name, text);
+}
+
 unsigned mr_stage_interface(const struct mr_stage_env *env, const char *name)
 {
 	return env->interface_id(env->ctx, name);
