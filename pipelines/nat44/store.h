@@ -11,9 +11,24 @@
  * address for itself, whatever the mapping depends on: ports are not overloaded (RFC 4787 REQ-3).
  *
  * The store outlives instances of the stage: those of the configuration before and after a reload use the same one, each with its own policy.
+ * A mapping made under one policy is used under another when its key is the same and its outside address is one of the policy's.  If the
+ * address is not, the next flow from inside gets a new mapping elsewhere at once, and the old one serves its sessions until they end;
+ * so does a subscriber whose address left.  Peers (address-dependent filtering) are those of sessions taken under such a policy.
  *
- * Threads: take, find and release by workers and control, several at once.  Locks, held for some hundred instructions: one for each of many
- * shards (by inside address: subscribers and mappings), one for each outside address (its ports).  Never two shards; an address inside a shard.
+ * Paired (RFC 4787 REQ-2): a subscriber keeps its outside address as long as it has a session, a mapping or a block; a new one gets the less
+ * loaded of two drawn at random, or else any with room.  When its address is full it is refused, though others have room.
+ *
+ * Blocks (RFC 7422): a block is a subscriber's in all three protocols, from the first port it needs until all of them have been given back and
+ * have rested; meanwhile the subscriber itself may use its other ports.  So no port of a block reaches another subscriber within the
+ * quarantine.  A block none of whose ports was used goes back without rest.  Blocks go back in nat_store_tick().
+ *
+ * Memory: 32 bytes a mapping, 4 to 8 for finding it from inside and 4 from outside; 16 to 24 a peer; 64 a subscriber and 4 to 8
+ * to find it.  The 1.1 MiB of an outside address, like all of this, is there as it is touched.
+ *
+ * Threads: take, find and release by workers and control, several at once; no two with the same worker number.  Locks, held for some hundred
+ * instructions: one for each of many shards (by inside address: subscribers, and what is counted of mappings), one for each outside address
+ * (its ports), a bit in each head of a hash chain.  The order: shard, address or chain; never two of a kind.  The longest times they are held:
+ * a subscriber's NAT_BLOCKS_MAX blocks searched (a few µs), and a third of the quarantine's ports freed (once in that time; a few µs).
  */
 #ifndef MR_PIPELINES_NAT44_STORE_H
 #define MR_PIPELINES_NAT44_STORE_H
@@ -22,7 +37,10 @@
 
 #include <linux/types.h>
 
-#define NAT_ADDRESSES_MAX 4096 /* outside addresses a store ever had */
+#define NAT_ADDRESSES_MAX   4096 /* outside addresses a store ever had */
+#define NAT_BLOCKS_MAX      256  /* of a subscriber, whatever its limit */
+#define NAT_BLOCK_PORTS_MIN 16
+#define NAT_BLOCK_PORTS_MAX 16384
 
 /* RFC 4787 sections 4.1 and 5: what a mapping, and what is let in, depends on. */
 enum nat_dependence { NAT_ENDPOINT_INDEPENDENT, NAT_ADDRESS_DEPENDENT, NAT_ADDRESS_AND_PORT_DEPENDENT };
@@ -58,14 +76,20 @@ struct nat_policy {
 	uint8_t choice;                      /* enum nat_choice */
 	uint16_t port_lo, port_hi;           /* host order; of dynamic mappings */
 	uint16_t block_ports;                /* 0 = no blocks; a power of two */
-	uint32_t blocks_max;                 /* of a subscriber; 0 = any number */
-	uint32_t sessions_max, mappings_max; /* likewise */
+	uint32_t blocks_max;                 /* of a subscriber; 0 = NAT_BLOCKS_MAX */
+	uint32_t sessions_max, mappings_max; /* likewise; 0 = any number */
 	uint32_t quarantine_ms;
-	const uint32_t *address; /* numbers of the outside addresses dynamic mappings may use */
+	const uint32_t
+		*address; /* numbers of the outside addresses dynamic mappings may use: by nat_policy_addresses() */
 	uint32_t address_cnt;
+	uint64_t address_set[NAT_ADDRESSES_MAX / 64];
+	/* Called with a shard locked, so that what is said of a block is in order: it returns soon and asks nothing of the store. */
 	void (*on_block)(void *ctx, unsigned worker, const struct nat_block_event *e); /* NULL = nobody wants to know */
 	void *ctx;
 };
+
+/* The numbers stay the caller's, for as long as the policy is used.  Threads: control, before anybody else uses the policy. */
+void nat_policy_addresses(struct nat_policy *p, const uint32_t *address, uint32_t cnt);
 
 /* Who asks, and when. */
 struct nat_turn {
@@ -100,10 +124,11 @@ struct nat_store_options {
 	uint32_t mapping_max; /* at once; memory is used as they come */
 	uint32_t subscriber_max;
 	unsigned worker_cnt;
-	uint64_t seed;
+	uint64_t
+		seed; /* of hashes and choices; 0 = the kernel's random numbers, and nothing else will do outside tests */
 };
 
-/* 0, -ENOMEM, -EINVAL.  The caller has one reference.  Threads: control. */
+/* 0, -ENOMEM, -EINVAL (more than 2^30 of a kind, or none).  The caller has one reference.  Threads: control. */
 int nat_store_create(const struct nat_store_options *opt, struct nat_store **out);
 struct nat_store *nat_store_hold(struct nat_store *s);
 void nat_store_drop(struct nat_store *s); /* NULL allowed; the last one ends it */
@@ -111,7 +136,8 @@ void nat_store_drop(struct nat_store *s); /* NULL allowed; the last one ends it 
 /*
  * The number of an outside address; it is the same as long as the store lives.  Made when new.  -ENOSPC, -ENOMEM.  Threads: control.
  * nat_store_reserve: ports lo..hi of it are for static use from now on (all protocols, or one); those taken by dynamic mappings stay so until
- * they are given back, and are then not given again.  nat_store_unreserve_all: before the static rules of another configuration.
+ * they are given back, and are then not given again.  nat_store_unreserve_all: before the static rules of another configuration; what is
+ * not reserved anew may be given at once.
  */
 int nat_store_address(struct nat_store *s, __be32 outside_be, uint32_t *number);
 void nat_store_reserve(
@@ -127,7 +153,9 @@ enum nat_outcome nat_store_take(
 
 /*
  * The mapping an outside address and port belong to, for a packet that comes from `remote`, and one session more of both.  NAT_OK and *mapping;
- * *mapping is 0 when there is none or the filter does not let it in (*filtered).  Threads: any.
+ * *mapping is 0 when there is none (in this zone, at an address of the policy) or the filter does not let it in (*filtered).
+ * Filtering endpoint-independent lets all in, address-dependent those a session of the mapping goes to, address-and-port-dependent nobody:
+ * what it would let in belongs to a session already.  Threads: any.
  */
 enum nat_outcome nat_store_take_outside(struct nat_store *s, const struct nat_turn *t, uint16_t zone, uint8_t proto,
 	__be32 outside_be, __be16 outside_port_be, __be32 remote_be, __be16 remote_port_be, uint32_t *mapping,
@@ -136,17 +164,19 @@ enum nat_outcome nat_store_take_outside(struct nat_store *s, const struct nat_tu
 /* One session less.  unused: the session was not made, and a mapping made for it goes without rest.  remote_be as taken.  Threads: any. */
 void nat_store_release(struct nat_store *s, const struct nat_turn *t, uint32_t mapping, __be32 remote_be, bool unused);
 
-/* A session of a subscriber without a mapping: protocols without ports.  *outside_be is the address it has.  Threads: any. */
+/* A session of a subscriber without a mapping: protocols without ports.  *outside_be is the address it has, and keeps as long as it has a
+ * session (unless the policy's addresses change: see above).  Threads: any. */
 enum nat_outcome nat_store_take_subscriber(struct nat_store *s, const struct nat_turn *t, uint16_t zone,
 	__be32 inside_be, uint32_t *subscriber, __be32 *outside_be);
 void nat_store_release_subscriber(struct nat_store *s, const struct nat_turn *t, uint32_t subscriber);
 
-/* Once in a while on each worker: what has rested is free.  Threads: any. */
+/* Ten times a second or so on each worker: blocks that have rested are given back, some at a time.  Threads: any. */
 void nat_store_tick(struct nat_store *s, const struct nat_turn *t);
 
 /* What `number` has: for keeps() and show. */
 bool nat_store_mapping(
 	const struct nat_store *s, uint32_t mapping, struct nat_mapping *out); /* a copy; false = not in use */
+/* ... its address of today, which after a change of the policy's addresses need not be that of an older session. */
 bool nat_store_outside_of(const struct nat_store *s, uint32_t subscriber, __be32 *inside_be, __be32 *outside_be);
 
 /* ---- for show ---------------------------------------------------------------------------------------------------- */
