@@ -128,18 +128,19 @@ static void end_abandoned(struct mr_runtime *rt)
 }
 
 /* A session ended: the stages it went through give back what they held for it. */
-static void session_expired(void *ctx, uint32_t idx, struct mr_session *session)
+static void session_expired(void *ctx, const struct mr_session_end *end)
 {
 	struct mr_runtime *rt = ctx;
+	const struct mr_session *session = end->session;
 	const struct mr_plan *plan = mr_runtime_plan(rt);
-	const struct mr_plan_ingress *in = plan ? &plan->ingress[session->ingress & 0xff] : NULL;
+	const struct mr_plan_ingress *in = plan ? &plan->ingress[session->ingress] : NULL;
 	if (!in || !in->interface_id || in->pipeline >= plan->pipeline_cnt)
 		return;
 	const struct mr_plan_pipeline *p = &plan->pipeline[in->pipeline];
 	for (unsigned i = 0; i < p->stage_cnt; i++) {
 		const struct mr_plan_stage *s = &plan->stage[p->stage[i]];
 		if (s->type->expire)
-			s->type->expire(s->self, session->priv + s->session_offset, NULL);
+			s->type->expire(s->self, session->priv + s->session_offset, end);
 	}
 }
 

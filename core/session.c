@@ -156,13 +156,22 @@ static bool state_end(struct mr_session *x, bool half_open)
 static void finish(struct mr_sessions *s, struct mr_session_ctx *c, uint32_t idx, uint32_t now_ms)
 {
 	struct mr_session *x = &s->session[idx];
+	struct mr_session_end end;
 
 	__atomic_store_n(&s->due_ms[idx], 0, __ATOMIC_RELAXED);
 	mr_session_half_open_clear(s, idx);
+	if (s->expire)
+		mr_session_end_keys(s, x, end.key); /* a record that is free has none */
 	for (unsigned dir = 0; dir < 2; dir++)
 		mr_flows_free(s->flows, __atomic_load_n(&x->ref[dir], __ATOMIC_RELAXED), idx, now_ms);
-	if (s->expire)
-		s->expire(s->expire_ctx, idx, x);
+	if (s->expire) {
+		end.sessions = s;
+		end.session = x;
+		end.idx = idx;
+		end.worker = (unsigned)(c - s->ctx);
+		end.now_ms = now_ms;
+		s->expire(s->expire_ctx, &end);
+	}
 	__atomic_fetch_sub(&s->live, 1, __ATOMIC_RELAXED);
 	mr_session_index_retire(s, c, idx);
 }
@@ -242,13 +251,13 @@ static bool exists(struct mr_sessions *s, const struct mr_flow_key *k, uint32_t 
 	return true;
 }
 
-/* Room for one more: live is counted up on success.  At a limit, somebody half open makes room. */
+/* Room for one more: live is counted up on success.  At a limit, somebody half open makes room.  counts: it will be half open itself. */
 static int reserve(struct mr_sessions *s, struct mr_session_ctx *c, const struct mr_flow_key *f,
-	const struct mr_flow_key *r, bool one_way, uint32_t now_ms, uint32_t *holder)
+	const struct mr_flow_key *r, bool counts, uint32_t now_ms, uint32_t *holder)
 {
 	uint32_t live = __atomic_add_fetch(&s->live, 1, __ATOMIC_RELAXED);
 	bool full = live > s->capacity;
-	bool quota = !one_way &&
+	bool quota = counts &&
 		__atomic_load_n(&s->half_open, __ATOMIC_RELAXED) >=
 			__atomic_load_n(&s->half_open_max, __ATOMIC_RELAXED);
 	int err = 0;
@@ -271,7 +280,8 @@ static int reserve(struct mr_sessions *s, struct mr_session_ctx *c, const struct
 static void fill(struct mr_session *x, const struct mr_flow_key *f, const struct mr_flow_decision *d, uint8_t tcp_flags,
 	bool one_way, const void *priv, uint32_t now_ms)
 {
-	union mr_session_word w = { .state = one_way ? MR_SESSION_ESTABLISHED : MR_SESSION_NEW, .one_way = one_way };
+	union mr_session_word w = { .state = one_way ? MR_SESSION_ESTABLISHED : MR_SESSION_NEW,
+		.flags = (uint8_t)((one_way ? MR_SESSION_ONE_WAY : 0) | (d->keep ? MR_SESSION_KEPT : 0)) };
 
 	w.tcp_seen[MR_FORWARD] = f->k4.proto == IPPROTO_TCP ? tcp_flags & (TCP_FIN | TCP_SYN | TCP_ACK) : 0;
 	for (unsigned dir = 0; dir < 2; dir++) {
@@ -281,7 +291,9 @@ static void fill(struct mr_session *x, const struct mr_flow_key *f, const struct
 	x->family = f->family;
 	x->proto = f->k4.proto;
 	x->ingress = d->ingress;
+	x->timeouts = d->timeouts;
 	x->created_ms = now_ms;
+	__atomic_store_n(&x->serial, d->serial, __ATOMIC_RELAXED);
 	if (priv)
 		memcpy(x->priv, priv, sizeof(x->priv));
 	else
@@ -329,7 +341,8 @@ int mr_session_create(struct mr_sessions *s, unsigned worker, const struct mr_fl
 		return -EINVAL;
 	if (!mr_session_opens(forward->k4.proto, tcp_flags))
 		return -EPROTO;
-	int err = reserve(s, c, forward, reverse, one_way, now_ms, &holder);
+	bool half_open = !one_way && !d->keep;
+	int err = reserve(s, c, forward, reverse, half_open, now_ms, &holder);
 	if (err == -EEXIST)
 		*idx = holder;
 	if (err)
@@ -344,7 +357,7 @@ int mr_session_create(struct mr_sessions *s, unsigned worker, const struct mr_fl
 	struct mr_session *x = &s->session[mine];
 	__atomic_store_n(&s->due_ms[mine], 0, __ATOMIC_RELAXED); /* still being made */
 	fill(x, forward, d, tcp_flags, one_way, priv, now_ms);
-	if (!one_way)
+	if (half_open)
 		mr_session_half_open_set(s, mine);
 	err = insert_both(s, mine, forward, reverse, d, now_ms, &holder);
 	if (err) {
@@ -419,8 +432,8 @@ enum mr_session_state mr_session_packet(
 	} else {
 		mr_session_half_open_clear(s, idx);
 	}
-	enum mr_session_timeout kind = mr_session_timeout_of(x->proto, now.state);
-	uint32_t due_ms = now_ms + __atomic_load_n(&s->timeout_ms[kind], __ATOMIC_RELAXED);
+	/* A new state has its whole time, whichever direction it came from. */
+	uint32_t due_ms = now_ms + mr_session_timeout_ms(s, x, now.state);
 	__atomic_store_n(&s->due_ms[idx], due_ms ? due_ms : 1, __ATOMIC_RELAXED);
 	return now.state;
 }

@@ -14,6 +14,7 @@
 #include "core/config.h"
 #include "core/epoch.h"
 #include "core/flow.h"
+#include "millrace/stage.h"
 
 enum mr_session_state {
 	MR_SESSION_FREE = 0,
@@ -40,6 +41,11 @@ enum mr_direction { MR_FORWARD = 0, MR_REPLY = 1 };
  *    marks a record before it sends such a packet up; should that packet be lost, core/offload_turn.c clears the mark.
  */
 
+enum {
+	MR_SESSION_ONE_WAY = 1, /* established by its forward direction alone */
+	MR_SESSION_KEPT = 2,    /* never given up for others: not counted half open */
+};
+
 #define MR_SESSION_PRIVATE_BYTES 32 /* shared by the stages of its pipeline */
 
 struct mr_session {
@@ -47,12 +53,16 @@ struct mr_session {
 	uint32_t half_wraps[2]; /* how often the records' packet counters crossed 2^31, when last folded; atomic */
 	uint8_t state;          /* enum mr_session_state; atomic, one word with the next three */
 	uint8_t tcp_seen[2];    /* TCP flags seen in each direction, or-ed */
-	uint8_t one_way;        /* established by its forward direction alone */
+	uint8_t flags;          /* MR_SESSION_ONE_WAY, ... */
 	uint8_t family;         /* 4 or 6 */
 	uint8_t proto;
-	uint16_t ingress; /* (interface, pipeline) pair that created it */
+	uint8_t ingress;  /* (interface, pipeline) pair that created it */
+	uint8_t timeouts; /* class of its time-outs; 0 = flows.timeouts */
 	uint32_t created_ms;
-	uint32_t link; /* of free ones, on their way to the next use */
+	union {
+		uint32_t serial; /* of the plan that laid its private bytes out (low 32 bits) */
+		uint32_t link;   /* of free ones, on their way to the next use; atomic */
+	};
 	uint8_t priv[MR_SESSION_PRIVATE_BYTES] __attribute__((aligned(32)));
 };
 
@@ -93,6 +103,10 @@ struct mr_flow_decision {
 	uint16_t nexthop;
 	uint16_t generation;
 	uint16_t effects;
+	/* of the session it opens */
+	uint8_t timeouts; /* class */
+	bool keep;
+	uint32_t serial; /* of the plan */
 	union {
 		struct mr_rewrite4 r4;
 		struct mr_rewrite6 r6;
@@ -105,9 +119,11 @@ void mr_sessions_destroy(struct mr_sessions *s); /* NULL allowed; no worker may 
 /* New time-outs and quota from a reload; the next second's sweep brings every session's due time into line.  Capacity cannot change.
  * 0.  Threads: control. */
 int mr_sessions_configure(struct mr_sessions *s, const struct mr_config_timeouts *t, uint32_t half_open_max);
+/* Time-outs of a class (1..255) from the next mr_sessions_configure() on; NULL: as flows.timeouts.  Threads: control. */
+void mr_sessions_class(struct mr_sessions *s, uint8_t number, const struct mr_stage_timeouts *t);
 void mr_sessions_usage(const struct mr_sessions *s, struct mr_sessions_usage *out);
 
-/* NEW, or reset before it was established: counts against the quota and may be evicted.  Threads: any. */
+/* NEW, or reset before it was established, and not kept: counts against the quota and may be evicted.  Threads: any. */
 bool mr_session_half_open(const struct mr_session *x);
 
 /* The session has heard a FIN of this direction, or a RST of either.  Threads: any. */
@@ -148,9 +164,19 @@ enum mr_session_state mr_session_packet(
  * online worker, or control. `worker` = whose retire list; control uses worker_cnt. */
 bool mr_session_end(struct mr_sessions *s, unsigned worker, uint32_t idx, uint32_t now_ms);
 
-/* Called once for a session freed by expiry, eviction or end, on the thread that frees it.  The records can no longer be found;
- * mr_session_totals() still tells what they counted. */
-typedef void (*mr_session_expire_fn)(void *ctx, uint32_t idx, struct mr_session *session);
+/* What the callback below gets, and stages see through mr_end_*() of millrace/stage.h.  Lives during the call. */
+struct mr_session_end {
+	const struct mr_sessions *sessions;
+	const struct mr_session *session;
+	uint32_t idx;
+	unsigned worker; /* who ended it; worker_cnt = control */
+	uint32_t now_ms;
+	struct mr_flow_key key[2]; /* by enum mr_direction, without hashes */
+};
+
+/* Called once for a session freed by expiry, eviction or end, on the thread that frees it.  The records can no longer be found: their keys
+ * were copied before, and mr_session_totals() still tells what they counted. */
+typedef void (*mr_session_expire_fn)(void *ctx, const struct mr_session_end *end);
 void mr_sessions_on_expire(struct mr_sessions *s, mr_session_expire_fn fn, void *ctx);
 
 /* Sweeps up to `budget` entries of this worker's share; returns how many were freed.  The whole share is swept at least once a second

@@ -64,7 +64,7 @@ void mr_session_index_retire(struct mr_sessions *s, struct mr_session_ctx *c, ui
 	if (!c->open.cnt)
 		c->open.head = idx;
 	else
-		s->session[c->open.tail].link = idx;
+		__atomic_store_n(&s->session[c->open.tail].link, idx, __ATOMIC_RELAXED);
 	c->open.tail = idx;
 	if (++c->open.cnt >= MR_SESSION_BATCH)
 		close_locked(s, c);

@@ -18,6 +18,8 @@ bool mr_session_opens(uint8_t proto, uint8_t tcp_flags)
 
 bool mr_session_word_half_open(union mr_session_word w)
 {
+	if (w.flags & MR_SESSION_KEPT)
+		return false;
 	return w.state == MR_SESSION_NEW ||
 		(w.state == MR_SESSION_CLOSED && w.tcp_seen[MR_FORWARD] & MR_SESSION_UNBORN);
 }
@@ -43,7 +45,7 @@ static void tcp_syn(union mr_session_word *w, enum mr_direction dir)
 	if (w->state == MR_SESSION_NEW) {
 		w->tcp_seen[dir] |= TCP_SYN;
 	} else if (dir == MR_FORWARD && (w->state == MR_SESSION_CLOSING || w->state == MR_SESSION_CLOSED)) {
-		w->state = w->one_way ? MR_SESSION_ESTABLISHED : MR_SESSION_NEW;
+		w->state = w->flags & MR_SESSION_ONE_WAY ? MR_SESSION_ESTABLISHED : MR_SESSION_NEW;
 		w->tcp_seen[MR_FORWARD] = TCP_SYN;
 		w->tcp_seen[MR_REPLY] = 0;
 	}
@@ -130,7 +132,7 @@ static uint32_t to_ms(uint64_t ns)
 	return ms < 1 ? 1 : ms > 1u << 30 ? 1u << 30 : (uint32_t)ms;
 }
 
-void mr_session_timeouts_set(struct mr_sessions *s, const struct mr_config_timeouts *t)
+static void set_class(struct mr_sessions *s, unsigned n, const struct mr_stage_timeouts *t)
 {
 	const uint64_t ns[MR_TIMEOUT_CNT] = {
 		[MR_TIMEOUT_UDP] = t->udp_ns,
@@ -143,7 +145,41 @@ void mr_session_timeouts_set(struct mr_sessions *s, const struct mr_config_timeo
 	};
 
 	for (unsigned i = 0; i < MR_TIMEOUT_CNT; i++)
-		__atomic_store_n(&s->timeout_ms[i], to_ms(ns[i]), __ATOMIC_RELAXED);
+		__atomic_store_n(&s->timeout_ms[n][i], ns[i] ? to_ms(ns[i]) : s->timeout_ms[0][i], __ATOMIC_RELAXED);
+	__atomic_store_n(&s->refresh[n], t->refresh, __ATOMIC_RELAXED);
+}
+
+void mr_session_timeouts_set(struct mr_sessions *s, const struct mr_config_timeouts *t)
+{
+	/* None of them is no time at all here: of flows.timeouts, that is the shortest. */
+	s->class[0] = (struct mr_stage_timeouts){ .udp_ns = t->udp_ns ? t->udp_ns : 1,
+		.udp_unreplied_ns = t->udp_unreplied_ns ? t->udp_unreplied_ns : 1,
+		.tcp_established_ns = t->tcp_established_ns ? t->tcp_established_ns : 1,
+		.tcp_transitory_ns = t->tcp_transitory_ns ? t->tcp_transitory_ns : 1,
+		.tcp_closed_ns = t->tcp_closed_ns ? t->tcp_closed_ns : 1,
+		.icmp_ns = t->icmp_ns ? t->icmp_ns : 1,
+		.other_ns = t->other_ns ? t->other_ns : 1 };
+	for (unsigned n = 0; n < 256; n++)
+		set_class(s, n, &s->class[n]);
+}
+
+void mr_sessions_class(struct mr_sessions *s, uint8_t number, const struct mr_stage_timeouts *t)
+{
+	if (number)
+		s->class[number] = t ? *t : (struct mr_stage_timeouts){ .refresh = MR_REFRESH_BOTH };
+}
+
+uint32_t mr_session_timeout_ms(const struct mr_sessions *s, const struct mr_session *x, uint8_t state)
+{
+	enum mr_session_timeout kind = mr_session_timeout_of(x->proto, state);
+	return __atomic_load_n(&s->timeout_ms[x->timeouts][kind], __ATOMIC_RELAXED);
+}
+
+/* Whether packets of this direction keep it alive. */
+static bool refreshes(const struct mr_sessions *s, const struct mr_session *x, unsigned dir)
+{
+	uint8_t refresh = __atomic_load_n(&s->refresh[x->timeouts], __ATOMIC_RELAXED);
+	return refresh == MR_REFRESH_BOTH || (refresh == MR_REFRESH_FORWARD) == (dir == MR_FORWARD);
 }
 
 /* The state in a record's memory, live or quarantined; NULL when the session never had that record. */
@@ -169,6 +205,8 @@ uint32_t mr_session_due(const struct mr_sessions *s, const struct mr_session *x,
 
 	/* By how long ago: over sessions that live for weeks, one clock time is not before or after another. */
 	for (unsigned dir = 0; dir < 2; dir++) {
+		if (!refreshes(s, x, dir))
+			continue;
 		const struct mr_flow_state *st = record_state(s, x, dir);
 		uint32_t ago_ms = now_ms - (st ? __atomic_load_n(&st->last_seen_ms, __ATOMIC_RELAXED) : x->created_ms);
 		if (ago_ms > UINT32_MAX - CLOCKS_APART_MS)
@@ -176,8 +214,7 @@ uint32_t mr_session_due(const struct mr_sessions *s, const struct mr_session *x,
 		if (ago_ms < idle_ms)
 			idle_ms = ago_ms;
 	}
-	enum mr_session_timeout kind = mr_session_timeout_of(x->proto, mr_session_state_of(x));
-	uint32_t due_ms = now_ms - idle_ms + __atomic_load_n(&s->timeout_ms[kind], __ATOMIC_RELAXED);
+	uint32_t due_ms = now_ms - idle_ms + mr_session_timeout_ms(s, x, mr_session_state_of(x));
 	return due_ms ? due_ms : 1;
 }
 

@@ -40,7 +40,7 @@ union mr_session_word {
 	struct {
 		uint8_t state;
 		uint8_t tcp_seen[2];
-		uint8_t one_way;
+		uint8_t flags;
 	};
 };
 
@@ -80,7 +80,9 @@ struct mr_sessions {
 	void *expire_ctx;
 	void *mapped;
 	size_t mapped_bytes;
-	uint32_t timeout_ms[MR_TIMEOUT_CNT];             /* atomic */
+	uint32_t timeout_ms[256][MR_TIMEOUT_CNT];        /* atomic; by class, 0 = flows.timeouts */
+	uint8_t refresh[256];                            /* atomic; enum mr_refresh of the class */
+	struct mr_stage_timeouts class[256];             /* as given: 0 = no time of its own */
 	uint32_t timeouts_gen;                           /* atomic: grows with every mr_sessions_configure() */
 	uint32_t half_open_max;                          /* atomic */
 	uint32_t high_water;                             /* atomic: no index above it was ever used */
@@ -98,10 +100,18 @@ bool mr_session_word_half_open(union mr_session_word w);
 union mr_session_word mr_session_next(
 	uint8_t proto, union mr_session_word was, enum mr_direction dir, uint8_t tcp_flags);
 enum mr_session_timeout mr_session_timeout_of(uint8_t proto, uint8_t state);
+/* For all classes, which take from `t` what they do not say. */
 void mr_session_timeouts_set(struct mr_sessions *s, const struct mr_config_timeouts *t);
+/* Of a session in that state. */
+uint32_t mr_session_timeout_ms(const struct mr_sessions *s, const struct mr_session *x, uint8_t state);
 /* When it ends if no more packets come; may lie in the past. */
 uint32_t mr_session_due(const struct mr_sessions *s, const struct mr_session *x, uint32_t now_ms);
 void mr_session_fold(struct mr_sessions *s, struct mr_session *x);
+
+/* session_end.c */
+
+/* Both keys of a session whose records nobody else frees; family 0: it never had that record. */
+void mr_session_end_keys(const struct mr_sessions *s, const struct mr_session *x, struct mr_flow_key key[2]);
 
 /* session_index.c */
 

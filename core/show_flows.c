@@ -437,7 +437,7 @@ static int list_flow(
 		mr_show_text(mr_stats_ingress_pipeline(rt->sh.stats, pair)), "age_ms",
 		(json_int_t)(uint32_t)(l->now - ss->created_ms), "remaining_ms",
 		(json_int_t)mr_session_remaining_ms(rt->sh.sessions, idx, l->now), "one_way",
-		(int)__atomic_load_n(&ss->one_way, __ATOMIC_RELAXED), "forward",
+		(__atomic_load_n(&ss->flags, __ATOMIC_RELAXED) & MR_SESSION_ONE_WAY) != 0, "forward",
 		side_json(rt, idx, ss, MR_FORWARD, fw, l->now), "reply",
 		side_json(rt, idx, ss, MR_REPLY, &side[MR_REPLY], l->now));
 	int err = !o || !more || put_ports(o, ss, fw) || json_object_update(o, more);

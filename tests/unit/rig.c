@@ -205,15 +205,16 @@ static void open_interfaces(struct rig *r, const char *yaml, unsigned queues)
 }
 
 /* As core/runtime.c: the stages of the pipeline that made it. */
-static void session_expired(void *ctx, uint32_t idx, struct mr_session *s)
+static void session_expired(void *ctx, const struct mr_session_end *end)
 {
 	struct rig *r = ctx;
+	const struct mr_session *s = end->session;
 	const struct mr_plan *plan = atomic_load(&r->sh.plan);
 	const struct mr_plan_pipeline *pl = &plan->pipeline[plan->ingress[s->ingress].pipeline];
 	for (unsigned k = 0; k < pl->stage_cnt; k++) {
 		const struct mr_plan_stage *st = &plan->stage[pl->stage[k]];
 		if (st->type->expire)
-			st->type->expire(st->self, s->priv + st->session_offset, NULL);
+			st->type->expire(st->self, s->priv + st->session_offset, end);
 	}
 }
 

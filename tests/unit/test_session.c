@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* test_session.c - states, limits, ends, and many workers on few sessions. */
 #include "core/session.h"
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define SEED      0x123456789abcdef1ULL
 #define SECOND_NS 1000000000ull
@@ -406,14 +408,16 @@ Test(session, one_way_is_established_at_once)
 static unsigned expired_calls;
 static uint64_t expired_packets;
 
-static void on_expire(void *ctx, uint32_t idx, struct mr_session *x)
+static void on_expire(void *ctx, const struct mr_session_end *end)
 {
+	const struct mr_session *x = end->session;
+	uint32_t idx = end->idx;
 	uint64_t packets, bytes;
 
 	cr_assert_eq(ctx, &expired_calls);
 	cr_assert_eq(x, mr_session_at(ss, idx));
 	cr_assert_null(mr_flows_state(flows, x->ref[F]));
-	mr_session_totals(ss, idx, F, &packets, &bytes);
+	mr_end_totals(end, 0, &packets, &bytes);
 	expired_packets += packets;
 	expired_calls++;
 }
@@ -432,6 +436,202 @@ Test(session, end_is_once)
 	cr_assert_eq(expired_packets, 12u);
 	cr_assert_eq(found(4, IPPROTO_UDP, 1, false) + found(4, IPPROTO_UDP, 1, true), 0u);
 	cr_assert(usage().live == 0 && usage().half_open == 0 && usage().ended == 1 && records() == 0);
+	teardown();
+}
+
+static struct mr_tuple end_tuple[2];
+static unsigned end_worker, end_calls;
+static uint64_t end_age_ms, end_time_ns, end_packets[2], end_bytes[2];
+
+static void on_end(void *ctx, const struct mr_session_end *end)
+{
+	(void)ctx;
+	end_calls++;
+	end_worker = mr_end_worker(end);
+	end_age_ms = mr_end_age_ms(end);
+	end_time_ns = mr_end_time_ns(end);
+	mr_end_tuples(end, &end_tuple[F], &end_tuple[R]);
+	for (int dir = 0; dir < 2; dir++)
+		mr_end_totals(end, dir, &end_packets[dir], &end_bytes[dir]);
+}
+
+static uint32_t made_of(const struct mr_flow_key *f, const struct mr_flow_key *r, uint32_t now_ms)
+{
+	struct mr_flow_decision d = decision(f->family, 1);
+	uint32_t idx = 0;
+
+	cr_assert_eq(mr_session_create(ss, 0, f, r, &d, SYN, false, NULL, now_ms, &idx), 0);
+	return idx;
+}
+
+/* The records are free before anybody hears of the end, and a free record has no zone. */
+Test(session, the_end_tells_both_keys)
+{
+	setup(10, 0, 2);
+	mr_sessions_on_expire(ss, on_end, NULL);
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	uint32_t now = (uint32_t)((uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000);
+	for (uint8_t family = 4; family <= 6; family += 2) {
+		struct mr_flow_key f = key(family, IPPROTO_TCP, 70001, false),
+				   r = key(family, IPPROTO_TCP, 70001, true);
+		uint32_t idx = made_of(&f, &r, now - 5000);
+		for (unsigned dir = 0; dir < 2; dir++) {
+			struct mr_flow_state *st = mr_flows_state(flows, mr_session_at(ss, idx)->ref[dir]);
+			st->packets = 10 + dir;
+			st->bytes = 1000 + dir;
+		}
+		cr_assert(mr_session_end(ss, 2, idx, now));
+		cr_assert(end_worker == 2 && end_age_ms == 5000);
+		cr_assert_eq((uint32_t)(end_time_ns / 1000000), now);
+		cr_assert(end_packets[F] == 10 && end_packets[R] == 11 && end_bytes[F] == 1000 && end_bytes[R] == 1001);
+		for (unsigned dir = 0; dir < 2; dir++) {
+			const struct mr_tuple *tuple = &end_tuple[dir];
+			const struct mr_flow_key *k = dir ? &r : &f;
+			size_t len = family == 4 ? 4 : 16;
+			cr_assert(tuple->family == family && tuple->proto == IPPROTO_TCP && tuple->has_ports);
+			cr_assert_eq(tuple->zone, MR_ZONE_DEFAULT);
+			cr_assert_eq(tuple->sport_be, family == 4 ? k->k4.sport_be : k->k6.sport_be);
+			cr_assert_eq(tuple->dport_be, family == 4 ? k->k4.dport_be : k->k6.dport_be);
+			cr_assert_arr_eq(
+				tuple->src, family == 4 ? (void *)&k->k4.saddr_be : (void *)k->k6.saddr_be, len);
+			cr_assert_arr_eq(
+				tuple->dst, family == 4 ? (void *)&k->k4.daddr_be : (void *)k->k6.daddr_be, len);
+		}
+	}
+	cr_assert_eq(end_calls, 2u);
+	teardown();
+}
+
+/* Of a query the identifier stands where its sender has it, and the types are those of request and answer. */
+Test(session, the_end_of_an_icmp_query)
+{
+	setup(10, 0, 1);
+	mr_sessions_on_expire(ss, on_end, NULL);
+	struct mr_flow_key f = { .family = 4 }, r = { .family = 4 };
+	f.k4 = (struct mr_key4){ .zone = MR_ZONE_DEFAULT, .proto = IPPROTO_ICMP, .saddr_be = 1, .daddr_be = 2 };
+	f.k4.sport_be = htons(700);
+	f.k4.dport_be = htons(8);
+	r.k4 = (struct mr_key4){ .zone = MR_ZONE_DEFAULT, .proto = IPPROTO_ICMP, .saddr_be = 2, .daddr_be = 3 };
+	r.k4.sport_be = htons(8);
+	r.k4.dport_be = htons(701);
+	f.hash = mr_flow_hash4(&f.k4, SEED);
+	r.hash = mr_flow_hash4(&r.k4, SEED);
+	mr_session_end(ss, 0, made_of(&f, &r, 1), 2);
+	cr_assert(end_tuple[F].has_icmp && !end_tuple[F].has_ports && end_tuple[F].icmp_type == 8);
+	cr_assert(end_tuple[R].has_icmp && !end_tuple[R].has_ports && end_tuple[R].icmp_type == 0);
+	cr_assert(end_tuple[F].sport_be == htons(700) && end_tuple[R].dport_be == htons(701));
+	teardown();
+}
+
+static uint32_t made_with(uint8_t proto, uint32_t n, uint8_t timeouts, bool keep, uint32_t now_ms)
+{
+	struct mr_flow_key f = key(4, proto, n, false), r = key(4, proto, n, true);
+	struct mr_flow_decision d = decision(4, n);
+	uint32_t idx = 0;
+
+	d.timeouts = timeouts;
+	d.keep = keep;
+	return mr_session_create(ss, 0, &f, &r, &d, SYN, false, NULL, now_ms, &idx) ? 0 : idx;
+}
+
+/* A class has its own times, those of flows.timeouts where it says none, and new ones with the next configuration. */
+Test(session, time_outs_of_a_class)
+{
+	bool changed;
+
+	setup(100, 0, 1);
+	struct mr_stage_timeouts t = { .udp_ns = 20 * SECOND_NS, .udp_unreplied_ns = 7 * SECOND_NS };
+	mr_sessions_class(ss, 9, &t);
+	uint32_t early = made_with(IPPROTO_UDP, 1, 9, false, 1000);
+	cr_assert_eq(mr_session_remaining_ms(ss, early, 1000), 30000u, "not in force yet");
+	mr_sessions_configure(ss, &defaults, 0);
+	uint32_t own = made_with(IPPROTO_UDP, 2, 9, false, 1000), none = made_with(IPPROTO_UDP, 3, 0, false, 1000);
+	uint32_t tcp = made_with(IPPROTO_TCP, 4, 9, false, 1000);
+	cr_assert_eq(mr_session_remaining_ms(ss, early, 1000), 7000u);
+	cr_assert_eq(mr_session_remaining_ms(ss, own, 1000), 7000u);
+	cr_assert_eq(mr_session_remaining_ms(ss, none, 1000), 30000u);
+	cr_assert_eq(mr_session_remaining_ms(ss, tcp, 1000), 240000u, "as flows.timeouts");
+	mr_session_packet(ss, own, R, 0, 1000, &changed);
+	cr_assert_eq(mr_session_remaining_ms(ss, own, 1000), 20000u);
+	cr_assert_eq(sweep_all(7999), 0u);
+	cr_assert_eq(sweep_all(8000), 1u);
+	cr_assert_eq(sweep_all(20999), 0u);
+	/* who lives gets the new values, of the class and of flows.timeouts through it */
+	struct mr_config_timeouts shorter = defaults;
+	shorter.tcp_transitory_ns = 25 * SECOND_NS;
+	t.udp_ns = 40 * SECOND_NS;
+	mr_sessions_class(ss, 9, &t);
+	mr_sessions_configure(ss, &shorter, 0);
+	cr_assert_eq(sweep_all(25999), 0u);
+	cr_assert_eq(sweep_all(26000), 1u, "the one of TCP");
+	cr_assert_eq(sweep_all(31000), 1u, "the one without a class");
+	mr_sessions_class(ss, 9, NULL);
+	mr_sessions_configure(ss, &defaults, 0);
+	cr_assert_eq(mr_session_remaining_ms(ss, own, 1000), 300000u);
+	cr_assert_eq(usage().live, 1u);
+	teardown();
+}
+
+/* RFC 4787 REQ-6: whose packets keep a session alive. */
+Test(session, refreshed_by_one_direction)
+{
+	static const struct {
+		enum mr_refresh refresh;
+		uint32_t ends_ms; /* forward was seen at 6000, reply at 8000 */
+	} cases[] = { { MR_REFRESH_BOTH, 18000 }, { MR_REFRESH_FORWARD, 16000 }, { MR_REFRESH_REPLY, 18000 } };
+
+	setup(100, 0, 1);
+	for (unsigned i = 0; i < 3; i++) {
+		struct mr_stage_timeouts t = { .udp_unreplied_ns = 10 * SECOND_NS, .refresh = cases[i].refresh };
+		mr_sessions_class(ss, 1, &t);
+		mr_sessions_configure(ss, &defaults, 0);
+		for (unsigned later = 0; later < 2; later++) {
+			uint32_t idx = made_with(IPPROTO_UDP, 1, 1, false, 1000);
+			const struct mr_session *x = mr_session_at(ss, idx);
+			mr_flows_state(flows, x->ref[F])->last_seen_ms = later ? 8000 : 6000;
+			mr_flows_state(flows, x->ref[R])->last_seen_ms = later ? 6000 : 8000;
+			uint32_t ends = cases[i].refresh == MR_REFRESH_BOTH         ? 18000
+				: (cases[i].refresh == MR_REFRESH_FORWARD) == later ? 18000
+										    : 16000;
+			cr_assert(later || ends == cases[i].ends_ms);
+			cr_assert_eq(sweep_all(ends - 1), 0u, "%u %u", i, later);
+			cr_assert_eq(sweep_all(ends), 1u, "%u %u", i, later);
+			mr_epoch_quiet(epoch, 0);
+		}
+	}
+	teardown();
+}
+
+/* Neither the quota nor an eviction nor a RST before it is established makes a kept session a candidate. */
+Test(session, a_kept_session_is_not_given_up)
+{
+	bool changed;
+
+	setup(8, 4, 1);
+	uint32_t kept[8];
+	for (uint32_t n = 0; n < 4; n++)
+		cr_assert(kept[n] = made_with(n % 2 ? IPPROTO_UDP : IPPROTO_TCP, n, 0, true, 1000));
+	cr_assert_eq(usage().half_open, 0u);
+	mr_session_packet(ss, kept[0], R, RST, 1000, &changed);
+	cr_assert(changed && !mr_session_half_open(mr_session_at(ss, kept[0])));
+	cr_assert_eq(usage().half_open, 0u);
+	for (uint32_t n = 4; n < 50; n++)
+		cr_assert(made_with(IPPROTO_UDP, n, 0, false, 1000 + n * 100), "%u: another one makes room", n);
+	cr_assert_eq(usage().half_open, 4u);
+	for (uint32_t n = 0; n < 4; n++)
+		cr_assert_neq(mr_session_at(ss, kept[n])->state, MR_SESSION_FREE);
+	/* kept ones take the places of the others, until there is nobody to make room */
+	for (uint32_t n = 50; n < 54; n++)
+		cr_assert(made_with(IPPROTO_UDP, n, 0, true, 1000 + n * 100));
+	cr_assert_eq(made_with(IPPROTO_UDP, 54, 0, true, 1000), 0u);
+	cr_assert_eq(made_with(IPPROTO_UDP, 55, 0, false, 1000), 0u);
+	cr_assert_eq(usage().live, 8u);
+	cr_assert_eq(usage().half_open, 0u);
+	/* it starts over as it was */
+	mr_session_packet(ss, kept[0], F, SYN, 1000, &changed);
+	cr_assert_eq(mr_session_at(ss, kept[0])->state, MR_SESSION_NEW);
+	cr_assert_eq(usage().half_open, 0u);
 	teardown();
 }
 
@@ -747,10 +947,17 @@ Test(session, quota_without_candidates_refuses)
 static unsigned wrong, half_found;
 static int64_t began, over;
 
-static void on_stress_expire(void *ctx, uint32_t idx, struct mr_session *x)
+static unsigned wrong_keys;
+
+static void on_stress_expire(void *ctx, const struct mr_session_end *end)
 {
-	(void)ctx, (void)idx, (void)x;
+	const struct mr_key4 *f = &end->key[F].k4, *r = &end->key[R].k4;
+
+	(void)ctx;
 	__atomic_fetch_add(&over, 1, __ATOMIC_RELAXED);
+	if (end->key[F].family != 4 || end->key[R].family != 4 || f->zone != MR_ZONE_DEFAULT || f->proto != r->proto ||
+		f->saddr_be != r->daddr_be || f->sport_be != r->dport_be || f->dport_be != r->sport_be)
+		__atomic_fetch_add(&wrong_keys, 1, __ATOMIC_RELAXED);
 }
 
 static void check_found(uint32_t n, uint32_t turn)
@@ -821,7 +1028,7 @@ Test(session, many_workers_few_keys)
 	for (unsigned i = 0; i < STRESS_WORKERS; i++)
 		pthread_join(t[i], NULL);
 	struct mr_sessions_usage u = usage();
-	cr_assert_eq(wrong + half_found, 0u, "%u, %u", wrong, half_found);
+	cr_assert_eq(wrong + half_found + wrong_keys, 0u, "%u, %u, %u", wrong, half_found, wrong_keys);
 	cr_assert_gt(began, 1000);
 	cr_assert_eq(u.created, (uint64_t)began);
 	cr_assert_eq(u.expired + u.ended + u.evicted, (uint64_t)over);
