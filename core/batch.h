@@ -68,6 +68,8 @@ struct mr_packet {
 	bool this_packet_only;
 	bool aside; /* an exception of routing: decided for itself, and what the record says of the others stays */
 	bool one_way;
+	bool keep;        /* of the session it opens, and */
+	uint8_t timeouts; /* the class of its time-outs */
 	bool ends; /* dropped, and revalidate ended its session */
 	bool private_used;
 	uint16_t translated; /* MR_FLOW_SNAT | MR_FLOW_DNAT */
@@ -103,6 +105,8 @@ void mr_packet_begin(struct mr_packet *p, const struct mr_pass *pass, const stru
 void mr_packet_reset(struct mr_packet *p);
 /* Whether it, decided, opens a session when it has none. */
 bool mr_packet_opens(const struct mr_packet *p);
+/* An ICMP query whose identifier is the source end of its key (a request), or (a reply) the destination end. */
+bool mr_packet_is_query(const struct mr_packet *p, bool request);
 /* Attaches the session of a record that was found.  False: the session is over, treat the packet as the first. */
 bool mr_packet_attach(struct mr_packet *p, uint32_t session, uint16_t flags, uint16_t generation, mr_flow_ref ref);
 

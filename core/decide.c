@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/decide.h"
 
+#include "core/keys.h"
 #include "core/pipeline.h"
 #include "core/route.h"
 #include "kern/rewrite.h"
@@ -26,73 +27,53 @@ void mr_decide_record(
 			flows, ref, session, d->ingress, &d->r6, d->flags, d->nexthop, d->generation, d->effects);
 }
 
-/* The ends of the packet as it leaves, in the form of a key: what the other side answers to. */
-static void key_after(const struct mr_packet *p, struct mr_flow_key *out)
+/*
+ * The ends of the packet as it leaves, in the form of a key: what the other side answers to.  Of an ICMP query one end is the identifier,
+ * the other the type, which stays; protocols without ports have 0 at both.
+ */
+void mr_decide_key_after(const struct mr_packet *p, const struct mr_flow_key *before, struct mr_flow_key *out)
 {
 	const struct mr_tuple *t = &p->tuple;
-	*out = p->key;
+	bool sport = t->has_ports || mr_packet_is_query(p, true), dport = t->has_ports || mr_packet_is_query(p, false);
+	*out = *before;
 	if (out->family == 4) {
 		memcpy(&out->k4.saddr_be, t->src, 4);
 		memcpy(&out->k4.daddr_be, t->dst, 4);
-		out->k4.sport_be = t->sport_be ? t->sport_be : p->key.k4.sport_be;
-		out->k4.dport_be = t->dport_be ? t->dport_be : p->key.k4.dport_be;
+		out->k4.sport_be = sport ? t->sport_be : before->k4.sport_be;
+		out->k4.dport_be = dport ? t->dport_be : before->k4.dport_be;
 		return;
 	}
 	memcpy(out->k6.saddr_be, t->src, 16);
 	memcpy(out->k6.daddr_be, t->dst, 16);
-	out->k6.sport_be = t->sport_be ? t->sport_be : p->key.k6.sport_be;
-	out->k6.dport_be = t->dport_be ? t->dport_be : p->key.k6.dport_be;
-}
-
-static void key_reverse(struct mr_flow_key *k, uint64_t seed)
-{
-#define SWAP(a, b)                       \
-	do {                             \
-		__typeof__(a) was = (a); \
-		(a) = (b);               \
-		(b) = was;               \
-	} while (0)
-	if (k->family == 4) {
-		SWAP(k->k4.saddr_be, k->k4.daddr_be);
-		SWAP(k->k4.sport_be, k->k4.dport_be);
-		k->hash = mr_flow_hash4(&k->k4, seed);
-		return;
-	}
-	for (int i = 0; i < 4; i++)
-		SWAP(k->k6.saddr_be[i], k->k6.daddr_be[i]);
-	SWAP(k->k6.sport_be, k->k6.dport_be);
-	k->hash = mr_flow_hash6(&k->k6, seed);
-#undef SWAP
+	out->k6.sport_be = sport ? t->sport_be : before->k6.sport_be;
+	out->k6.dport_be = dport ? t->dport_be : before->k6.dport_be;
 }
 
 /* The rewrite of this packet.  Packets without a key of their own (later fragments) are translated by addresses alone. */
 static void make_rewrite(const struct mr_packet *p, struct mr_flow_decision *d)
 {
 	const struct mr_parsed *h = p->parsed;
-	struct mr_packet keyed;
-	struct mr_flow_key after;
+	struct mr_flow_key before = { .family = p->tuple.family }, after;
 	if (!p->tuple.family)
 		return;
-	keyed.tuple = p->tuple;
-	keyed.key.family = p->tuple.family;
 	if (p->tuple.family == 4)
-		mr_parse_key4(h, p->data, p->zone, &keyed.key.k4);
+		mr_parse_key4(h, p->data, p->zone, &before.k4);
 	else
-		mr_parse_key6(h, p->data, p->zone, &keyed.key.k6);
-	key_after(&keyed, &after);
+		mr_parse_key6(h, p->data, p->zone, &before.k6);
+	mr_decide_key_after(p, &before, &after);
 	if (p->tuple.family == 4) {
 		d->r4 = (struct mr_rewrite4){ .saddr_be = after.k4.saddr_be,
 			.daddr_be = after.k4.daddr_be,
 			.sport_be = after.k4.sport_be,
 			.dport_be = after.k4.dport_be };
-		mr_rewrite_delta4(&keyed.key.k4, &d->r4);
+		mr_rewrite_delta4(&before.k4, &d->r4);
 		return;
 	}
 	memcpy(d->r6.saddr_be, after.k6.saddr_be, 16);
 	memcpy(d->r6.daddr_be, after.k6.daddr_be, 16);
 	d->r6.sport_be = after.k6.sport_be;
 	d->r6.dport_be = after.k6.dport_be;
-	mr_rewrite_delta6(&keyed.key.k6, &d->r6);
+	mr_rewrite_delta6(&before.k6, &d->r6);
 }
 
 /* Effects as a number for the record.  False: they do not fit one. */
@@ -277,11 +258,6 @@ static bool make_decision(struct mr_packet *p, struct mr_flow_decision *d)
 	return true;
 }
 
-static bool keys_equal(const struct mr_flow_key *a, const struct mr_flow_key *b)
-{
-	return a->family == 4 ? !memcmp(&a->k4, &b->k4, sizeof(a->k4)) : !memcmp(&a->k6, &b->k6, sizeof(a->k6));
-}
-
 /* The table has no room.  What needs no memory of the flow goes on; a translation or a stage's private bytes do need it. */
 static enum mr_decide_outcome not_stored(struct mr_packet *p, int err)
 {
@@ -298,9 +274,9 @@ static enum mr_decide_outcome open_session(struct mr_packet *p, struct mr_flow_d
 	struct mr_flow_decision stored = *d;
 	struct mr_flow_key reverse;
 	uint32_t idx = 0;
-	key_after(p, &reverse);
-	key_reverse(&reverse, mr_flows_seed(sh->flows));
-	if (keys_equal(&p->key, &reverse)) { /* it talks to itself: one key cannot be two directions */
+	mr_decide_key_after(p, &p->key, &reverse);
+	mr_key_reverse(&reverse, mr_flows_seed(sh->flows));
+	if (mr_key_equal(&p->key, &reverse)) { /* it talks to itself: one key cannot be two directions */
 		*store = false;
 		mr_pipeline_abort(p);
 		return MR_DECIDE_APPLY;
@@ -312,6 +288,9 @@ static enum mr_decide_outcome open_session(struct mr_packet *p, struct mr_flow_d
 	if (*store)
 		stored.flags |= MR_FLOW_DECIDED;
 	stored.flags |= mr_decide_track(p->parsed->proto, MR_SESSION_NEW);
+	stored.timeouts = p->timeouts;
+	stored.keep = p->keep;
+	stored.serial = (uint32_t)p->pass->plan->serial;
 	int err = mr_session_create(sh->sessions, p->pass->worker, &p->key, &reverse, &stored, p->parsed->tcp_flags,
 		p->one_way, p->fresh, p->pass->now_ms, &idx);
 	if (err == -EEXIST) {
@@ -323,6 +302,7 @@ static enum mr_decide_outcome open_session(struct mr_packet *p, struct mr_flow_d
 	p->session = idx;
 	p->direction = MR_FORWARD;
 	p->ref = mr_session_at(sh->sessions, idx)->ref[MR_FORWARD];
+	mr_pipeline_commit(p);
 	return MR_DECIDE_APPLY;
 }
 
@@ -374,8 +354,10 @@ enum mr_decide_outcome mr_decide_settle(struct mr_packet *p, struct mr_flow_deci
 		return settle_drop(p, dry);
 	/* Interned also for packets that are not stored: the same path then executes them. */
 	bool fits = make_effects(p, out);
-	if (!p->stateful)
+	if (!p->stateful) {
+		mr_pipeline_abort(p);
 		return MR_DECIDE_APPLY;
+	}
 	*store = fits && !p->this_packet_only && !p->aside;
 	if (p->session)
 		return known_session(p, out, dry, store);

@@ -18,8 +18,11 @@ enum mr_decide_outcome {
 };
 
 /* Settles a packet that ran through its pipeline.  *store tells whether *out may be (was) stored.  With dry, nothing is changed: what
- * would happen is said.  Stages are told (abort) when what they took was not stored.  Threads: the pass's worker, or control with dry. */
+ * would happen is said.  Of a packet that had no session, the stages that ran are told: commit when it has one now, else abort.  Threads: the pass's worker, or control with dry. */
 enum mr_decide_outcome mr_decide_settle(struct mr_packet *p, struct mr_flow_decision *out, bool dry, bool *store);
+
+/* The packet's key as it leaves, given the one it came with. */
+void mr_decide_key_after(const struct mr_packet *p, const struct mr_flow_key *before, struct mr_flow_key *out);
 
 /* The record flag a TCP session's records carry while it is opening or closing: then every packet is told to the session. */
 uint16_t mr_decide_track(uint8_t proto, enum mr_session_state state);

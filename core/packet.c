@@ -4,7 +4,8 @@
  *
  * The rule of the whole program is kept here: what is not a function of the flow key marks the decision as this packet's only.
  */
-#include "core/batch.h"
+#include "core/decide.h"
+#include "core/keys.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -24,6 +25,19 @@ bool mr_packet_key(const struct mr_parsed *p, const void *data, uint16_t zone, u
 	mr_parse_key6(p, data, zone, &out->k6);
 	out->hash = mr_flow_hash6(&out->k6, seed);
 	return true;
+}
+
+/* The identifier of an ICMP query is the end of its key that is not the type: the source of a request, the destination of a reply. */
+static bool is_query(const struct mr_parsed *h, bool request)
+{
+	if (!(h->flags & MR_PKT_ICMP_QUERY))
+		return false;
+	return request == (h->flags & MR_PKT_IP4 ? h->icmp_type == 8 || h->icmp_type & 1 : h->icmp_type == 128);
+}
+
+bool mr_packet_is_query(const struct mr_packet *p, bool request)
+{
+	return is_query(p->parsed, request);
 }
 
 static void tuple_fill(struct mr_tuple *t, const struct mr_parsed *p, const uint8_t *data, uint16_t zone)
@@ -52,6 +66,10 @@ static void tuple_fill(struct mr_tuple *t, const struct mr_parsed *p, const uint
 		t->has_icmp = 1;
 		t->icmp_type = p->icmp_type;
 	}
+	if (is_query(p, true))
+		t->sport_be = p->icmp_id_be;
+	else if (is_query(p, false))
+		t->dport_be = p->icmp_id_be;
 }
 
 /*
@@ -74,7 +92,8 @@ void mr_packet_reset(struct mr_packet *p)
 	p->egress = 0;
 	p->tunnel = 0;
 	p->aside = false;
-	p->one_way = p->ends = p->private_used = p->effects_lost = false;
+	p->one_way = p->keep = p->ends = p->private_used = p->effects_lost = false;
+	p->timeouts = 0;
 	p->translated = 0;
 	p->counter_cnt = p->meter_cnt = 0;
 	p->ran = 0;
@@ -318,6 +337,34 @@ bool mr_packet_session_exists(const struct mr_packet *p)
 	return p->session != 0;
 }
 
+int mr_packet_session_tuples(const struct mr_packet *p, struct mr_tuple *forward, struct mr_tuple *reply)
+{
+	const struct mr_shared *sh = p->pass->sh;
+	struct mr_flow_key key[2];
+	if (!p->session || mr_keys_of_session(sh->sessions, sh->flows, p->session, key))
+		return -ENOENT;
+	mr_keys_tuples(key, forward, reply);
+	return 0;
+}
+
+bool mr_packet_reply_taken(const struct mr_packet *p)
+{
+	const struct mr_flows *flows = p->pass->sh->flows;
+	struct mr_flow_key reply;
+	enum mr_direction dir;
+	if (!p->key.family)
+		return false;
+	mr_decide_key_after(p, &p->key, &reply);
+	mr_key_reverse(&reply, mr_flows_seed(flows));
+	uint32_t holder = mr_keys_holder(flows, &reply, &dir);
+	return holder && holder != p->session;
+}
+
+uint64_t mr_packet_time_ns(const struct mr_packet *p)
+{
+	return p->pass->now_ns;
+}
+
 /* ---- deciding ------------------------------------------------------------------------------------------------ */
 
 void mr_decide_drop(struct mr_packet *p, unsigned reason)
@@ -343,15 +390,6 @@ void mr_decide_interface(struct mr_packet *p, unsigned interface_id)
 	p->egress = interface_id <= MR_MAX_INTERFACES ? interface_id : 0;
 }
 
-/* The identifier of an ICMP query is the end of its key that is not the type: the source of a request, the destination of a reply. */
-static bool is_query(const struct mr_packet *p, bool request)
-{
-	const struct mr_parsed *h = p->parsed;
-	if (!(h->flags & MR_PKT_ICMP_QUERY))
-		return false;
-	return request == (h->flags & MR_PKT_IP4 ? h->icmp_type == 8 || h->icmp_type & 1 : h->icmp_type == 128);
-}
-
 static void decide_address(struct mr_packet *p, uint8_t *addr, uint16_t *port, const uint8_t *to, int port_be)
 {
 	memcpy(addr, to, p->tuple.family == 4 ? 4 : 16);
@@ -364,7 +402,7 @@ void mr_decide_source(struct mr_packet *p, const uint8_t *addr, int port_be)
 	if (!p->tuple.family)
 		return;
 	decide_address(p, p->tuple.src, &p->tuple.sport_be, addr, port_be);
-	if (port_be != MR_PORT_KEEP && is_query(p, true))
+	if (port_be != MR_PORT_KEEP && is_query(p->parsed, true))
 		p->tuple.sport_be = (uint16_t)port_be;
 	p->translated |= MR_FLOW_SNAT;
 }
@@ -374,7 +412,7 @@ void mr_decide_destination(struct mr_packet *p, const uint8_t *addr, int port_be
 	if (!p->tuple.family)
 		return;
 	decide_address(p, p->tuple.dst, &p->tuple.dport_be, addr, port_be);
-	if (port_be != MR_PORT_KEEP && is_query(p, false))
+	if (port_be != MR_PORT_KEEP && is_query(p->parsed, false))
 		p->tuple.dport_be = (uint16_t)port_be;
 	p->translated |= MR_FLOW_DNAT;
 }
@@ -402,6 +440,16 @@ void mr_decide_meter(struct mr_packet *p, uint16_t meter)
 void mr_decide_this_packet_only(struct mr_packet *p)
 {
 	p->this_packet_only = true;
+}
+
+void mr_decide_timeouts(struct mr_packet *p, uint8_t timeouts)
+{
+	p->timeouts = timeouts;
+}
+
+void mr_decide_keep(struct mr_packet *p)
+{
+	p->keep = true;
 }
 
 void mr_decide_one_way(struct mr_packet *p)

@@ -46,16 +46,28 @@ void mr_pipeline_run(const struct mr_pass *pass, unsigned pipeline, struct mr_pa
 		n = mr_pipeline_ask(pass, pipeline, k, live, n);
 }
 
-void mr_pipeline_abort(struct mr_packet *p)
+/* Calls one of two functions of every stage that ran. */
+static void tell(struct mr_packet *p, bool commit)
 {
 	const struct mr_plan *plan = p->pass->plan;
 	const struct mr_plan_pipeline *pl = &plan->pipeline[p->pipeline];
 	for (unsigned k = 0; k < pl->stage_cnt; k++) {
 		const struct mr_plan_stage *s = &plan->stage[pl->stage[k]];
-		if (!(p->ran & 1u << k) || !s->type->abort)
+		void (*fn)(void *, unsigned, struct mr_packet *) = commit ? s->type->commit : s->type->abort;
+		if (!(p->ran & 1u << k) || !fn)
 			continue;
 		p->private_offset = s->session_offset;
 		p->private_bytes = s->type->session_bytes;
-		s->type->abort(s->self, p->pass->worker, p);
+		fn(s->self, p->pass->worker, p);
 	}
+}
+
+void mr_pipeline_abort(struct mr_packet *p)
+{
+	tell(p, false);
+}
+
+void mr_pipeline_commit(struct mr_packet *p)
+{
+	tell(p, true);
 }

@@ -17,5 +17,7 @@ unsigned mr_pipeline_ask(
 	const struct mr_pass *pass, unsigned pipeline, unsigned position, struct mr_packet **live, unsigned n);
 /* Tells the stages that ran that nothing was stored: what they took goes back. */
 void mr_pipeline_abort(struct mr_packet *p);
+/* ... that the session it opened was made. */
+void mr_pipeline_commit(struct mr_packet *p);
 
 #endif

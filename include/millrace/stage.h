@@ -63,7 +63,8 @@ struct mr_stage_type {
 	enum mr_revalidate (*revalidate)(void *stage, unsigned worker, struct mr_packet *p);
 	/* The decision was not stored (somebody was first, or the table is full): give back what it took.  May be NULL. */
 	void (*abort)(void *stage, unsigned worker, struct mr_packet *p);
-	/* The session this packet opened was made: what decide took is taken.  For each, either commit or abort is called.  May be NULL. */
+	/* The session this packet opened was made: what decide took is taken.  Of a packet that had no session, every stage that was asked gets
+	 * either commit or abort, whatever became of it.  Its private bytes are a copy by then; it may even have ended.  May be NULL. */
 	void (*commit)(void *stage, unsigned worker, struct mr_packet *p);
 	/* A session ended; priv is this stage's part of it.  On the worker (or control) that mr_end_worker() names.  May be NULL. */
 	void (*expire)(void *stage, const void *priv, const struct mr_session_end *end);
@@ -163,7 +164,8 @@ struct mr_tuple {
 	uint8_t proto;
 	uint16_t zone;
 	uint16_t ethertype;
-	/* Ports: 0 where there are none (other protocols, ICMP); of a later fragment: those of its first one. */
+	/* Ports, with has_ports; of a later fragment: those of its first one.  Of an ICMP query the identifier, in sport_be of a request and
+	 * in dport_be of a reply.  Else 0. */
 	uint16_t sport_be;
 	uint16_t dport_be;
 	uint8_t icmp_type; /* of an ICMP packet; part of the key for queries, else mr_packet_icmp marks */
