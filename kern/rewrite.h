@@ -175,9 +175,10 @@ static __always_inline int mr_rewrite_apply4(
 			mr_rewrite_transport(&l4, p, rw->sport_be, rw->dport_be, rw->l4_delta);
 	}
 	if (!(flow_flags & MR_FLOW_NO_TTL)) {
-		__u16 from = mr_load16(ip + 8);
-		ip[8]--;
-		delta += mr_csum_change16(from, mr_load16(ip + 8));
+		/* with the protocol behind it: a byte that was just stored cannot be loaded as half of two at once */
+		__u16 from = mr_load16(ip + 8), to = (__u16)(from - mr_be16(0x0100));
+		mr_store16(ip + 8, to);
+		delta += mr_csum_change16(from, to);
 	}
 	mr_store16(ip + 10, mr_csum_apply(mr_load16(ip + 10), delta));
 	return MR_REWRITE_OK;
