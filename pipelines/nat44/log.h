@@ -35,7 +35,7 @@ enum nat_event_kind {
 };
 
 #define NAT_ZONE_DEFAULT 1   /* core/zone.h */
-#define NAT_LINE_BYTES   320 /* room for any line */
+#define NAT_LINE_BYTES   384 /* room for any line */
 #define NAT_STAGE_BYTES  128 /* room for the name of a stage */
 
 struct nat_event {
