@@ -13,27 +13,49 @@
 
 #define FAST_L4_OFF (MR_ETH_HLEN + 20)
 
-/* What mr_parse() would say, if it is of that kind and there is nothing wrong with it. */
-static __always_inline int fast_parse(const void *data, const void *data_end, struct mr_parsed *p)
+/* `bytes` of a word, from the first one that lay in memory at `at` on. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define FAST_FIELD(w, at, bytes) ((w) >> 8 * (at))
+#else
+#define FAST_FIELD(w, at, bytes) ((w) >> 8 * (8 - (at) - (bytes)))
+#endif
+#define FAST_8(w, at)  ((__u8)FAST_FIELD(w, at, 1))
+#define FAST_16(w, at) ((__u16)FAST_FIELD(w, at, 2))
+#define FAST_32(w, at) ((__u32)FAST_FIELD(w, at, 4))
+
+/*
+ * What mr_parse() would say, and the key without its zone, if it is of that kind and there is nothing wrong with it.  Read in words: frames lie
+ * alike in their pages, and each load of one may have to wait for the stores to the one before.
+ */
+static __always_inline int fast_parse(const void *data, const void *data_end, struct mr_parsed *p, struct mr_key4 *key)
 {
 	const __u8 *h = mr_parse_at(data, data_end, 0, FAST_L4_OFF + 8);
 	__builtin_memset(p, 0, sizeof(*p));
-	if (!h || mr_load16(h + 12) != mr_be16(MR_ETH_IP4) || h[14] != 0x45 || mr_load16(h + 20) & mr_be16(0x3fff))
+	if (!h)
+		return 0;
+	__u64 a = *(const __u64 *)(h + 12), b = *(const __u64 *)(h + 20), c = *(const __u64 *)(h + 26),
+	      d = *(const __u64 *)(h + 34);
+	if (FAST_16(a, 0) != mr_be16(MR_ETH_IP4) || FAST_8(a, 2) != 0x45 || FAST_16(b, 0) & mr_be16(0x3fff))
 		return 0;
 	p->flags = MR_PKT_IP4 | MR_PKT_PROTO | MR_PKT_PORTS;
 	p->ethertype = MR_ETH_IP4;
 	p->l3_off = MR_ETH_HLEN;
 	p->l4_off = FAST_L4_OFF;
-	p->l3_len = mr_be16(mr_load16(h + 16));
-	p->ttl = h[22];
-	p->proto = h[23];
-	p->sport_be = mr_load16(h + FAST_L4_OFF);
-	p->dport_be = mr_load16(h + FAST_L4_OFF + 2);
+	p->l3_len = mr_be16(FAST_16(a, 4));
+	p->ttl = FAST_8(b, 2);
+	p->proto = FAST_8(b, 3);
+	p->sport_be = FAST_16(d, 0);
+	p->dport_be = FAST_16(d, 2);
+	*key = (struct mr_key4){ .proto = p->proto,
+		.saddr_be = FAST_32(c, 0),
+		.daddr_be = FAST_32(c, 4),
+		.sport_be = p->sport_be,
+		.dport_be = p->dport_be };
 	__u32 l4_len = (__u32)p->l3_len - 20;
 	if (p->l3_len < 28 || MR_ETH_HLEN + (__u32)p->l3_len > mr_parse_frame_len(data, data_end))
 		return 0;
 	if (p->proto == MR_IP_UDP) {
-		__u32 len = mr_be16(mr_load16(h + FAST_L4_OFF + 4));
+		__u32 len = mr_be16(FAST_16(d, 4));
 		return len >= 8 && len <= l4_len;
 	}
 	h = p->proto == MR_IP_TCP ? mr_parse_at(data, data_end, 0, FAST_L4_OFF + 20) : (void *)0;
@@ -44,15 +66,9 @@ static __always_inline int fast_parse(const void *data, const void *data_end, st
 }
 
 /* The record, and what is taken of it.  NULL: *why is TIER_NONE, there is none, or TIER_UP, it may be elsewhere. */
-static __always_inline struct mr_flow_state *fast_find(
-	const void *data, const void *data_end, const struct mr_parsed *p, __u16 zone, struct tier_found *f, int *why)
+static __always_inline struct mr_flow_state *fast_find(const struct mr_key4 *key, struct tier_found *f, int *why)
 {
-	const void *ip = mr_parse_at(data, data_end, MR_ETH_HLEN, 20);
-	struct mr_key4 key;
-	if (!ip)
-		return (void *)0;
-	mr_parse_key4_at(p, ip, zone, &key);
-	f->hash = mr_flow_hash4(&key, steer_tier.seed);
+	f->hash = mr_flow_hash4(key, steer_tier.seed);
 	__u32 idx = mr_flow_bucket_primary(f->hash, steer_tier.bucket_cnt[0]);
 	struct mr_bucket4 *b = bpf_map_lookup_elem(&flows4, &idx);
 	if (!b)
@@ -66,7 +82,7 @@ static __always_inline struct mr_flow_state *fast_find(
 	__u32 way = mr_flow_tags_way(tags);
 	MR_OPAQUE(way);
 	struct mr_flow4 *rec = &b->rec[way & (MR_FLOW_WAYS - 1)];
-	if (!mr_flow_take(&key, rec, sizeof(key) / 8, &f->r4, sizeof(f->r4) / 8, &f->t))
+	if (!mr_flow_take(key, rec, sizeof(*key) / 8, &f->r4, sizeof(f->r4) / 8, &f->t))
 		return (void *)0;
 	return &rec->st;
 }
@@ -111,13 +127,14 @@ __noinline int steer_fast(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
 	struct mr_parsed p;
+	struct mr_key4 key;
 	struct tier_found f;
 	struct tier_pass w = { .f = &f };
 	struct tier_nexthop copy;
 	const struct mr_nexthop *nh = (const struct mr_nexthop *)&copy;
 	__u32 first = 0;
 	int why = TIER_UP;
-	if (!steer_tier.on || !fast_parse(data, data_end, &p))
+	if (!steer_tier.on || !fast_parse(data, data_end, &p, &key))
 		return TIER_UP;
 	w.len = mr_parse_frame_len(data, data_end);
 	w.shared = bpf_map_lookup_elem(&tier, &first);
@@ -128,7 +145,8 @@ __noinline int steer_fast(struct xdp_md *ctx)
 	const struct mr_tier_interface *in = tier_interface(w.shared, f.word);
 	if (!in || !(in->flags & MR_TIER_KEY_ONLY))
 		return TIER_UP;
-	w.live = fast_find(data, data_end, &p, in->zone, &f, &why);
+	key.zone = in->zone;
+	w.live = fast_find(&key, &f, &why);
 	if (!w.live)
 		return why;
 	if (!tier_allows(&w, f.word, -1) || !tier_alive(&w))
