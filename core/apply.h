@@ -53,6 +53,8 @@ static inline unsigned mr_apply(uint8_t **frame, uint32_t *len, uint32_t headroo
 			return MR_REASON_TOO_BIG;
 	}
 	int err = 0;
+	if (p->flags & MR_PKT_ICMP_ERROR) /* translated before (core/related.h) */
+		flags &= (uint16_t)~nat;
 	if (flags & nat || !(flags & MR_FLOW_NO_TTL)) {
 		if (p->flags & MR_PKT_IP4)
 			err = mr_rewrite_apply4(*frame, *frame + *len, p, r4, flags);

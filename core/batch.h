@@ -11,6 +11,7 @@
 #define MR_CORE_BATCH_H
 
 #include "core/plan.h"
+#include "core/related.h"
 #include "core/session.h"
 #include "core/worker.h"
 #include "kern/parse.h"
@@ -70,7 +71,7 @@ struct mr_packet {
 	bool one_way;
 	bool keep;        /* of the session it opens, and */
 	uint8_t timeouts; /* the class of its time-outs */
-	bool ends; /* dropped, and revalidate ended its session */
+	bool ends;        /* dropped, and revalidate ended its session */
 	bool private_used;
 	uint16_t translated; /* MR_FLOW_SNAT | MR_FLOW_DNAT */
 	uint8_t counter_cnt, meter_cnt;
@@ -84,8 +85,9 @@ struct mr_packet {
 	uint32_t ran;     /* bit i: stage i of the pipeline was asked */
 	uint8_t *private; /* all stages' bytes: the session's, or `fresh` */
 	uint8_t fresh[MR_SESSION_PRIVATE_BYTES] __attribute__((aligned(8)));
-	uint8_t attempts; /* times it was decided */
-	uint8_t arrival;  /* which frame of the worker's turn */
+	struct mr_related related; /* with mr_decide_related() */
+	uint8_t attempts;          /* times it was decided */
+	uint8_t arrival;           /* which frame of the worker's turn */
 
 	struct mr_explanation *explanation; /* NULL: nobody asks */
 };
@@ -105,6 +107,8 @@ void mr_packet_begin(struct mr_packet *p, const struct mr_pass *pass, const stru
 void mr_packet_reset(struct mr_packet *p);
 /* Whether it, decided, opens a session when it has none. */
 bool mr_packet_opens(const struct mr_packet *p);
+/* Of an ICMP query: a request, not a reply. */
+bool mr_parsed_is_request(const struct mr_parsed *h);
 /* An ICMP query whose identifier is the source end of its key (a request), or (a reply) the destination end. */
 bool mr_packet_is_query(const struct mr_packet *p, bool request);
 /* Attaches the session of a record that was found.  False: the session is over, treat the packet as the first. */

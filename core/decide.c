@@ -250,6 +250,9 @@ static bool make_decision(struct mr_packet *p, struct mr_flow_decision *d)
 	d->ingress = p->ingress;
 	d->generation = p->pass->plan->generation;
 	d->flags = p->translated;
+	/* A translation is by key, which these have not; an ICMP error has that of what it quotes (mr_decide_related). */
+	if (p->translated && (p->parsed->flags & (MR_PKT_ICMP | MR_PKT_ICMP_QUERY)) == MR_PKT_ICMP && !p->related.found)
+		return drop(p, MR_REASON_BAD_L4);
 	if (!p->key.family && p->tuple.family)
 		p->key.hash = flow_hash(p);
 	if (!find_nexthop(p, d))

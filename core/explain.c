@@ -257,6 +257,9 @@ static void decided(struct mr_packet *p, struct mr_explanation *x)
 	const struct mr_flow_state st = { .flags = d.flags, .nexthop = d.nexthop };
 	const struct mr_found how = { .st = &st, .r4 = &d.r4, .r6 = &d.r6, .hash = p->key.hash };
 	x->stored = store;
+	if (p->related.found)
+		say(x, "an ICMP error about a packet of session %u%s", p->related.session,
+			p->related.changes ? ", translated as that one was" : "");
 	if (p->meter_cnt)
 		say(x, "passes %u rate limit%s, which may drop it", p->meter_cnt, p->meter_cnt > 1 ? "s" : "");
 	leave(p->pass, p->data, p->frame.len, p->parsed, p->interface_id, &how, x);

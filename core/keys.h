@@ -17,6 +17,27 @@
 void mr_key_reverse(struct mr_flow_key *k, uint64_t seed);
 bool mr_key_equal(const struct mr_flow_key *a, const struct mr_flow_key *b); /* of one family */
 
+/* Its ends: addresses in network order, 4 or 16 bytes. */
+static inline const uint8_t *mr_key_source(const struct mr_flow_key *k)
+{
+	return k->family == 4 ? (const uint8_t *)&k->k4.saddr_be : (const uint8_t *)k->k6.saddr_be;
+}
+
+static inline const uint8_t *mr_key_destination(const struct mr_flow_key *k)
+{
+	return k->family == 4 ? (const uint8_t *)&k->k4.daddr_be : (const uint8_t *)k->k6.daddr_be;
+}
+
+static inline uint16_t mr_key_sport(const struct mr_flow_key *k)
+{
+	return k->family == 4 ? k->k4.sport_be : k->k6.sport_be;
+}
+
+static inline uint16_t mr_key_dport(const struct mr_flow_key *k)
+{
+	return k->family == 4 ? k->k4.dport_be : k->k6.dport_be;
+}
+
 /*
  * The keys of session `idx` by direction (enum mr_direction), without hashes.  -ENOENT: it has ended.  Threads: as mr_session_at.
  */

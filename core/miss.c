@@ -73,8 +73,12 @@ static void carry_out(struct mr_worker *w, struct mr_packet *p, const struct mr_
 		count_in_record(w, p);
 	if (!run_effects(w, p, true))
 		mr_transmit_drop(w, &p->frame, p->ingress, MR_REASON_METER);
-	else
+	else {
+		/* At once: an ICMP error is never answered, so nobody will quote the frame. */
+		if (p->related.found && p->related.changes)
+			mr_related_apply(p);
 		mr_turn_apply(w, p->frame, p->data, p->parsed, p->ingress, &how);
+	}
 }
 
 /* True when the packet is done with; false: it is to be decided again. */

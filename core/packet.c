@@ -27,12 +27,17 @@ bool mr_packet_key(const struct mr_parsed *p, const void *data, uint16_t zone, u
 	return true;
 }
 
+bool mr_parsed_is_request(const struct mr_parsed *h)
+{
+	return h->flags & MR_PKT_IP4 ? h->icmp_type == 8 || h->icmp_type & 1 : h->icmp_type == 128;
+}
+
 /* The identifier of an ICMP query is the end of its key that is not the type: the source of a request, the destination of a reply. */
 static bool is_query(const struct mr_parsed *h, bool request)
 {
 	if (!(h->flags & MR_PKT_ICMP_QUERY))
 		return false;
-	return request == (h->flags & MR_PKT_IP4 ? h->icmp_type == 8 || h->icmp_type & 1 : h->icmp_type == 128);
+	return request == mr_parsed_is_request(h);
 }
 
 bool mr_packet_is_query(const struct mr_packet *p, bool request)
@@ -95,6 +100,7 @@ void mr_packet_reset(struct mr_packet *p)
 	p->one_way = p->keep = p->ends = p->private_used = p->effects_lost = false;
 	p->timeouts = 0;
 	p->translated = 0;
+	p->related.found = false;
 	p->counter_cnt = p->meter_cnt = 0;
 	p->ran = 0;
 	p->this_packet_only = two_types(p->parsed);
@@ -238,51 +244,9 @@ const uint8_t *mr_packet_data(struct mr_packet *p, uint32_t *len_bytes)
 	return p->data;
 }
 
-/* The quoted packet of an ICMP error went the other way through here: its own key is that of one of our records. */
-static bool quotes_a_session(const struct mr_packet *p)
-{
-	const struct mr_parsed *outer = p->parsed;
-	const struct mr_flows *flows = p->pass->sh->flows;
-	const uint8_t *end = p->data + outer->l3_off + outer->l3_len;
-	uint8_t quoted[MR_ETH_HLEN + 128] = { 0 };
-	struct mr_flow_key key;
-	struct mr_parsed inner;
-	const uint8_t *ip = p->data + outer->l4_off + 8;
-	size_t have = ip < end ? (size_t)(end - ip) : 0;
-	bool v4 = outer->flags & MR_PKT_IP4;
-
-	if (have < (v4 ? 28u : 48u)) /* RFC 792: the header and 8 bytes */
-		return false;
-	have = have < 128 ? have : 128;
-	quoted[12] = v4 ? 0x08 : 0x86;
-	quoted[13] = v4 ? 0x00 : 0xdd;
-	memcpy(quoted + MR_ETH_HLEN, ip, have);
-	mr_parse(quoted, quoted + MR_ETH_HLEN + have, &inner);
-	/* Quotes are cut: the parser says so, and yet has read the addresses. */
-	if (!(inner.flags & (v4 ? MR_PKT_IP4 : MR_PKT_IP6)) || inner.flags & MR_PKT_FRAG_LATER)
-		return false;
-	uint32_t l4 = MR_ETH_HLEN + (v4 ? (quoted[MR_ETH_HLEN] & 15) * 4u : 40u);
-	if (l4 + 8 > MR_ETH_HLEN + have)
-		return false;
-	struct mr_parsed whole = { .flags = v4 ? MR_PKT_IP4 : MR_PKT_IP6, .l3_off = MR_ETH_HLEN, .l4_off = l4 };
-	whole.proto = quoted[MR_ETH_HLEN + (v4 ? 9 : 6)];
-	whole.l3_len = sizeof(quoted) - MR_ETH_HLEN;
-	if (whole.proto == MR_IP_TCP || whole.proto == MR_IP_UDP || whole.proto == MR_IP_SCTP) {
-		whole.sport_be = mr_load16(quoted + l4);
-		whole.dport_be = mr_load16(quoted + l4 + 2);
-	} else if (whole.proto == (v4 ? MR_IP_ICMP : MR_IP_ICMP6)) {
-		mr_parse_icmp(quoted, quoted + sizeof(quoted), 8, &whole);
-	}
-	if (!mr_packet_key(&whole, quoted, p->zone, mr_flows_seed(flows), &key))
-		return false;
-	struct mr_flow4 *r4;
-	struct mr_flow6 *r6;
-	return key.family == 4 ? mr_flows_lookup4(flows, &key.k4, &key.hash, 1, &r4, NULL) != 0
-			       : mr_flows_lookup6(flows, &key.k6, &key.hash, 1, &r6, NULL) != 0;
-}
-
 enum mr_conn_state mr_packet_state(struct mr_packet *p)
 {
+	struct mr_related quoted;
 	if (p->session) {
 		struct mr_session *s = mr_session_at(p->pass->sh->sessions, p->session);
 		uint8_t state = state_of(s);
@@ -302,7 +266,7 @@ enum mr_conn_state mr_packet_state(struct mr_packet *p)
 	if (p->parsed->flags & MR_PKT_ICMP_ERROR && p->parsed->flags & MR_PKT_FRAG_KNOWN)
 		return MR_CONN_RELATED; /* what it quotes is in the first one, which passed or did not */
 	if (p->parsed->flags & MR_PKT_ICMP_ERROR && is_ip(p))
-		return quotes_a_session(p) ? MR_CONN_RELATED : MR_CONN_INVALID;
+		return p->related.found || mr_related_find(p, &quoted) ? MR_CONN_RELATED : MR_CONN_INVALID;
 	if (!p->stateful || p->parsed->flags & MR_PKT_FRAG_LATER) /* which only joins the session of the first one */
 		return MR_CONN_UNTRACKED;
 	return opens_nothing(p->parsed) ? MR_CONN_INVALID : MR_CONN_NEW;
@@ -415,6 +379,22 @@ void mr_decide_destination(struct mr_packet *p, const uint8_t *addr, int port_be
 	if (port_be != MR_PORT_KEEP && is_query(p->parsed, false))
 		p->tuple.dport_be = (uint16_t)port_be;
 	p->translated |= MR_FLOW_DNAT;
+}
+
+int mr_decide_related(struct mr_packet *p)
+{
+	struct mr_related *r = &p->related;
+	if (r->found)
+		return 0;
+	p->this_packet_only = true;
+	if (!mr_related_find(p, r))
+		return -ENOENT;
+	if (!r->changes)
+		return 0;
+	mr_decide_destination(p, mr_key_source(&r->was), MR_PORT_KEEP);
+	if (r->source)
+		mr_decide_source(p, mr_key_destination(&r->was), MR_PORT_KEEP);
+	return 0;
 }
 
 void mr_decide_count(struct mr_packet *p, uint16_t counter)

@@ -174,6 +174,10 @@ Test(filter, an_icmp_error_is_related_to_what_it_quotes)
 	error[34] = 3;
 	rig_inject(r, "wan", 0, error, sizeof(error));
 	rig_turn(r);
+	cr_assert_eq(rig_sent(r, "lan"), 0, "it goes to somebody who did not send what it quotes");
+	memcpy(error + 14 + 16, quoted + 12, 4);
+	rig_inject(r, "wan", 0, error, sizeof(error));
+	rig_turn(r);
 	cr_assert_eq(rig_sent(r, "lan"), 1);
 	error[42 + 20 + 1]++; /* quotes another port */
 	rig_inject(r, "wan", 0, error, sizeof(error));
