@@ -42,7 +42,7 @@ struct nat_limit_options {
 
 struct nat_timeout_options {
 	uint64_t udp_ns, udp_unreplied_ns, tcp_established_ns, tcp_transitory_ns, tcp_closed_ns, icmp_ns, other_ns;
-	struct mr_position udp_at, tcp_established_at, tcp_transitory_at, icmp_at;
+	struct mr_position udp_at, udp_unreplied_at, tcp_established_at, tcp_transitory_at, icmp_at;
 };
 
 struct nat_log_config {
@@ -57,6 +57,7 @@ struct nat_options {
 	struct mr_string_list outside;
 	struct mr_range_list ports;
 	int leftover, mapping, filtering, pooling, port_choice, unsolicited;
+	struct mr_position unsolicited_at, announce_at;
 	uint64_t port_block;
 	struct mr_position port_block_at;
 	struct nat_limit_options limits;
@@ -86,6 +87,8 @@ struct nat_ranges { /* sorted, apart from each other */
 };
 
 bool nat_ranges_hold(const struct nat_ranges *r, uint32_t address);
+bool nat_ranges_cover(const struct nat_ranges *r, uint32_t lo, uint32_t hi); /* all of them */
+bool nat_ranges_meet(const struct nat_ranges *r, uint32_t lo, uint32_t hi);  /* one of them */
 /* -ENOMEM.  Keeps r as it was then.  `merge` afterwards makes it searchable. */
 int nat_ranges_add(struct nat_ranges *r, uint32_t lo, uint32_t hi);
 void nat_ranges_merge(struct nat_ranges *r);
@@ -128,15 +131,18 @@ struct nat_statics {
 	struct nat_ranges outsides; /* all of the rules */
 };
 
-/* Rules by what they say, numbered once and for all; 0 is none.  Belongs to nat_shared. */
+/* Rules by what they say, numbered once and for all; 0 is none.  Never moved: workers read while control adds. */
 struct nat_identities {
-	struct nat_rule *rule;
-	uint32_t cnt, room;
+	struct nat_rule *rule; /* by number */
+	uint32_t cnt;          /* highest number given */
 };
 
-int nat_statics_make(struct mr_stage_env *env, const struct nat_options *o, struct nat_statics *out);
-/* Numbers the rules.  A rule there is no number for keeps 0 and is not used: false. */
-bool nat_statics_number(struct nat_statics *s, struct nat_identities *ids);
+/* Checks and compiles.  -EINVAL with the sentence, -ENOMEM; nothing is left then.  `inside`: what the stage serves. */
+int nat_statics_make(struct mr_stage_env *env, const struct nat_options *o, const struct nat_ranges *inside,
+	struct nat_statics *out);
+int nat_identities_make(struct nat_identities *ids); /* -ENOMEM */
+/* Numbers the rules.  One there is no number for keeps 0 and is not used.  Control. */
+void nat_statics_number(struct nat_statics *s, struct nat_identities *ids);
 void nat_statics_free(struct nat_statics *s);
 /* The rule a packet to (address, port) meets, and the inside end; likewise of a packet from inside.  Ports network order.  False: none. */
 bool nat_statics_inward(
@@ -154,7 +160,7 @@ void nat_identities_free(struct nat_identities *ids);
 struct nat_counts {
 	_Alignas(64) uint64_t opened_out, opened_in, opened_hairpin,
 		opened_static; /* sessions; static ones are in the others too */
-	uint64_t ended;
+	uint64_t ended, ticked_ns;
 };
 
 struct nat_shared {
@@ -221,6 +227,7 @@ _Static_assert(sizeof(struct nat_private) == 16, "as documented");
 /* Makes ready what does not depend on the store: ranges, rules, policy.  -EINVAL with the sentence, -ENOMEM. */
 int nat_options_make(struct mr_stage_env *env, const struct nat_options *o, struct nat *n);
 void nat_options_free(struct nat *n);
+bool nat_address_special(uint32_t address); /* host order; not one host's outside */
 
 void nat_decide(void *stage, unsigned worker, struct mr_batch *batch);
 enum mr_revalidate nat_revalidate(void *stage, unsigned worker, struct mr_packet *p);

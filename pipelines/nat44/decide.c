@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * decide.c - what becomes of a packet, and of sessions that begin and end.
+ *
+ *     its session is translated ─► as the session's two keys say
+ *     ICMP error                ─► as the packet it quotes (RFC 5508)
+ *     from inside, to outside   ─► source: static rule, else mapping, else (protocols without ports) only the address
+ *     to an outside address     ─► destination: static rule, else mapping; from inside as well: both (hairpin, RFC 4787 REQ-9)
+ *     anything else             ─► not ours, on to the next stage
+ *
+ * Only the effective tuple is read, so that every decision can be stored.  What is taken of the store is written into the session's private
+ * bytes at once: abort() and expire() give back what stands there.
+ */
+#include "pipelines/nat44/nat44.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
+#define ANSWER_AFTER_MS 6000 /* RFC 5382 REQ-4 */
+
+/* One packet at work.  The tuple as it was when it came to the stage: deciding changes it. */
+struct look {
+	struct nat *n;
+	struct mr_packet *p;
+	struct nat_private *mine;
+	struct nat_turn turn;
+	struct mr_tuple t;
+	__be32 src_be, dst_be;
+};
+
+/* An end as it will be. */
+struct becomes {
+	__be32 addr_be;
+	int port_be;
+};
+
+struct text {
+	char text[INET_ADDRSTRLEN];
+};
+
+static struct text say(__be32 addr_be)
+{
+	struct text t;
+	inet_ntop(AF_INET, &addr_be, t.text, sizeof(t.text));
+	return t;
+}
+
+static __be32 address_at(const uint8_t *at)
+{
+	__be32 be;
+	memcpy(&be, at, 4);
+	return be;
+}
+
+static void look_at(struct nat *n, unsigned worker, struct mr_packet *p, struct look *l)
+{
+	l->n = n;
+	l->p = p;
+	l->mine = NULL;
+	l->turn = (struct nat_turn){ &n->policy, worker, (uint32_t)(mr_packet_time_ns(p) / 1000000) };
+	l->t = *mr_packet_tuple(p);
+	l->src_be = address_at(l->t.src);
+	l->dst_be = address_at(l->t.dst);
+}
+
+/* ---- what a packet is --------------------------------------------------------------------------------------------- */
+
+enum kind { NOT_OURS, OUTWARD, INWARD, HAIRPIN };
+
+static enum kind kind_of(const struct nat *n, __be32 src_be, __be32 dst_be)
+{
+	uint32_t src = ntohl(src_be), dst = ntohl(dst_be);
+	bool to_outside = nat_ranges_hold(&n->outsides, dst);
+	if (!nat_ranges_hold(&n->inside, src))
+		return to_outside ? INWARD : NOT_OURS;
+	/* A group, all hosts of a link, nobody: the stack knows (DHCP, mDNS). */
+	if (nat_address_special(dst) || nat_ranges_hold(&n->exempt, dst))
+		return NOT_OURS;
+	if (to_outside)
+		return HAIRPIN;
+	return nat_ranges_hold(&n->inside, dst) ? NOT_OURS : OUTWARD;
+}
+
+static bool icmp_request(const struct mr_tuple *t)
+{
+	uint8_t type = t->icmp_type;
+	return t->has_icmp && (type == 8 || type == 13 || type == 15 || type == 17);
+}
+
+static bool icmp_error(const struct mr_tuple *t)
+{
+	uint8_t type = t->icmp_type;
+	return t->proto == IPPROTO_ICMP && t->has_icmp &&
+		(type == 3 || type == 4 || type == 5 || type == 11 || type == 12);
+}
+
+/* The number of its protocol in the store; -1: it has no ports there. */
+static int proto_of(const struct mr_tuple *t)
+{
+	if (t->proto == IPPROTO_TCP)
+		return NAT_TCP;
+	if (t->proto == IPPROTO_UDP)
+		return NAT_UDP;
+	return t->proto == IPPROTO_ICMP ? NAT_ICMP : -1;
+}
+
+static bool has_ports(const struct mr_tuple *t)
+{
+	return t->proto == IPPROTO_TCP || t->proto == IPPROTO_UDP;
+}
+
+/* ---- what a session holds ----------------------------------------------------------------------------------------- */
+
+static uint32_t static_offset(uint32_t word, uint8_t more)
+{
+	return (word & 0xffff) | (uint32_t)more << 16;
+}
+
+static void remember_static(const struct nat_end *e, uint32_t *word, uint8_t *more)
+{
+	*word = (uint32_t)e->rule->identity << 16 | (e->offset & 0xffff);
+	*more = (uint8_t)(e->offset >> 16);
+}
+
+/* The outside address its source has; 0: the mapping is not there. */
+static __be32 source_outside(const struct nat *n, const struct nat_private *mine)
+{
+	struct nat_mapping m;
+	if (mine->flags & NAT_SUBSCRIBER)
+		return mine->source;
+	if (!(mine->flags & NAT_SOURCE_STATIC))
+		return nat_store_mapping(n->shared->store, mine->source, &m) ? m.outside_be : 0;
+	const struct nat_rule *r = &n->shared->identities.rule[mine->source >> 16];
+	return htonl(r->outside + (r->ports ? 0 : static_offset(mine->source, mine->source_more)));
+}
+
+/* The destination first: whom its mapping was taken for is known by the source's. */
+static void give_back(struct nat *n, const struct nat_turn *t, const struct nat_private *mine, bool unused)
+{
+	struct nat_store *s = n->shared->store;
+	if (mine->flags & NAT_DESTINATION && !(mine->flags & NAT_DESTINATION_STATIC))
+		nat_store_release(s, t, mine->destination,
+			mine->flags & NAT_SOURCE ? source_outside(n, mine) : mine->aside, unused);
+	if (!(mine->flags & NAT_SOURCE) || mine->flags & NAT_SOURCE_STATIC)
+		return;
+	if (mine->flags & NAT_SUBSCRIBER)
+		nat_store_release_subscriber(s, t, mine->aside);
+	else
+		nat_store_release(s, t, mine->source, mine->aside, unused);
+}
+
+static void give_up(struct look *l)
+{
+	if (!l->mine)
+		return;
+	give_back(l->n, &l->turn, l->mine, true);
+	memset(l->mine, 0, sizeof(*l->mine));
+}
+
+/* ---- refusals ------------------------------------------------------------------------------------------------------ */
+
+static void drop(struct look *l, enum nat_reason reason, const char *why)
+{
+	mr_packet_explain(l->p, "%s", why);
+	mr_decide_drop(l->p, l->n->reason[reason]);
+}
+
+/* RFC 6888 REQ-11 B: its sender is told.  A sender outside is not: it would learn who is inside. */
+static void refuse(struct look *l, enum nat_outcome outcome, bool from_inside)
+{
+	static const struct {
+		enum nat_reason reason;
+		const char *why;
+	} all[NAT_OUTCOME_CNT] = {
+		[NAT_NO_PORTS] = { NAT_REASON_PORTS, "no outside port is free for it" },
+		[NAT_NO_BLOCKS] = { NAT_REASON_BLOCKS, "its blocks of ports are used up, and no other block is free" },
+		[NAT_BLOCK_LIMIT] = { NAT_REASON_BLOCK_LIMIT,
+			"its blocks of ports are used up, and it may not have another" },
+		[NAT_SESSION_LIMIT] = { NAT_REASON_SESSION_LIMIT, "the inside address has as many sessions as it may" },
+		[NAT_MAPPING_LIMIT] = { NAT_REASON_MAPPING_LIMIT, "the inside address has as many mappings as it may" },
+		[NAT_NO_MEMORY] = { NAT_REASON_MEMORY, "there is no room for another mapping or inside address" },
+		[NAT_NO_ADDRESS] = { NAT_REASON_NO_ADDRESS, "there is no outside address for it" },
+	};
+	unsigned reason = l->n->reason[all[outcome].reason];
+	give_up(l);
+	mr_packet_explain(l->p, "%s", all[outcome].why);
+	if (from_inside)
+		mr_decide_reject(l->p, reason, MR_REJECT_HOST_UNREACHABLE);
+	else
+		mr_decide_drop(l->p, reason);
+}
+
+/* To an outside address, and nobody wants it. */
+static void leave_over(struct look *l, bool filtered)
+{
+	struct nat *n = l->n;
+	enum nat_reason reason = filtered ? NAT_REASON_FILTERED : NAT_REASON_UNWANTED;
+	const char *why = filtered ? "the mapping it goes to lets nobody in it has not sent to"
+				   : "no session, mapping or static rule wants it";
+	give_up(l);
+	mr_decide_count(l->p, n->count_leftover);
+	if (n->o->leftover == NAT_LEFTOVER_KERNEL) {
+		mr_packet_explain(l->p, "%s: the kernel gets it", why);
+		mr_decide_kernel(l->p);
+		return;
+	}
+	if (n->o->unsolicited == NAT_UNSOLICITED_ANSWER && l->t.proto == IPPROTO_TCP &&
+		!nat_ranges_hold(&n->inside, ntohl(l->src_be)) && (mr_packet_tcp_flags(l->p) & 0x12) == 0x02) {
+		mr_packet_explain(l->p, "%s: port unreachable, unless it is wanted within 6 seconds", why);
+		mr_decide_reject_later(l->p, n->reason[reason], MR_REJECT_PORT_UNREACHABLE, ANSWER_AFTER_MS);
+		return;
+	}
+	drop(l, reason, why);
+}
+
+/* ---- a new session: the source -------------------------------------------------------------------------------------- */
+
+static void explain_end(
+	struct look *l, const char *which, __be32 was_be, __be16 was_port_be, const struct becomes *to, const char *by)
+{
+	char ports[2][8] = { "", "" };
+	if (!mr_packet_explaining(l->p))
+		return;
+	for (unsigned i = 0; i < 2; i++) {
+		int port = i && to->port_be != MR_PORT_KEEP ? to->port_be : was_port_be;
+		if (was_port_be)
+			snprintf(ports[i], sizeof(ports[i]), ":%u", ntohs((uint16_t)port));
+	}
+	mr_packet_explain(l->p, "%s %s%s becomes %s%s, %s", which, say(was_be).text, ports[0], say(to->addr_be).text,
+		ports[1], by);
+}
+
+static void explain_rule(struct look *l, const char *which, __be32 was_be, __be16 was_port_be, const struct nat_end *e)
+{
+	char by[300];
+	struct becomes to = { e->address_be, e->port_be };
+	if (!mr_packet_explaining(l->p))
+		return;
+	snprintf(by, sizeof(by), "by the static rule at %s", e->rule->where);
+	explain_end(l, which, was_be, was_port_be, &to, by);
+}
+
+static bool source_by_mapping(struct look *l, struct becomes *out)
+{
+	struct nat_store *s = l->n->shared->store;
+	struct nat_flow f = { .zone = l->t.zone,
+		.proto = (uint8_t)proto_of(&l->t),
+		.inside_be = l->src_be,
+		.inside_port_be = l->t.sport_be,
+		.remote_be = l->dst_be,
+		.remote_port_be = has_ports(&l->t) ? l->t.dport_be : 0 };
+	struct nat_mapping m;
+	bool made;
+	enum nat_outcome outcome = nat_store_take(s, &l->turn, &f, &l->mine->source, &made);
+	if (outcome != NAT_OK) {
+		refuse(l, outcome, true);
+		return false;
+	}
+	l->mine->flags |= NAT_SOURCE;
+	l->mine->aside = f.remote_be;
+	if (!nat_store_mapping(s, l->mine->source, &m)) {
+		refuse(l, NAT_NO_MEMORY, true);
+		return false;
+	}
+	*out = (struct becomes){ m.outside_be, m.outside_port_be };
+	explain_end(
+		l, "source", l->src_be, l->t.sport_be, out, made ? "by a mapping it makes" : "by a mapping there is");
+	return true;
+}
+
+static bool source_by_subscriber(struct look *l, struct becomes *out)
+{
+	uint32_t subscriber;
+	enum nat_outcome outcome = nat_store_take_subscriber(
+		l->n->shared->store, &l->turn, l->t.zone, l->src_be, &subscriber, &out->addr_be);
+	if (outcome != NAT_OK) {
+		refuse(l, outcome, true);
+		return false;
+	}
+	out->port_be = MR_PORT_KEEP;
+	l->mine->flags |= NAT_SOURCE | NAT_SUBSCRIBER;
+	l->mine->source = out->addr_be;
+	l->mine->aside = subscriber;
+	explain_end(l, "source", l->src_be, 0, out, "the outside address of its sender: the protocol has no ports");
+	return true;
+}
+
+/* False: it is refused. */
+static bool find_source(struct look *l, struct becomes *out)
+{
+	struct nat_end e;
+	if (l->t.proto == IPPROTO_ICMP && !icmp_request(&l->t)) {
+		drop(l, NAT_REASON_NO_SESSION, "it is from inside, and no request it would answer is known");
+		return false;
+	}
+	l->mine = mr_packet_session(l->p);
+	if (!l->mine) {
+		drop(l, NAT_REASON_NO_SESSION, "it is from inside, belongs to no session and cannot open one");
+		return false;
+	}
+	if (nat_statics_outward(&l->n->statics, l->t.proto, l->src_be, has_ports(&l->t) ? l->t.sport_be : 0, &e)) {
+		l->mine->flags |= NAT_SOURCE | NAT_SOURCE_STATIC;
+		remember_static(&e, &l->mine->source, &l->mine->source_more);
+		*out = (struct becomes){ e.address_be, e.port_be };
+		explain_rule(l, "source", l->src_be, l->t.sport_be, &e);
+		return true;
+	}
+	return proto_of(&l->t) >= 0 ? source_by_mapping(l, out) : source_by_subscriber(l, out);
+}
+
+/* ---- ... the destination -------------------------------------------------------------------------------------------- */
+
+static bool destination_by_mapping(struct look *l, __be32 remote_be, __be16 remote_port_be, struct becomes *out)
+{
+	struct nat_store *s = l->n->shared->store;
+	struct nat_mapping m;
+	bool filtered = false;
+	bool hairpin = l->mine->flags & NAT_SOURCE;
+	enum nat_outcome outcome = nat_store_take_outside(s, &l->turn, l->t.zone, (uint8_t)proto_of(&l->t), l->dst_be,
+		l->t.dport_be, remote_be, remote_port_be, &l->mine->destination, &filtered);
+	if (outcome != NAT_OK) {
+		refuse(l, outcome, hairpin);
+		return false;
+	}
+	if (!l->mine->destination) {
+		leave_over(l, filtered);
+		return false;
+	}
+	l->mine->flags |= NAT_DESTINATION;
+	if (!hairpin)
+		l->mine->aside = remote_be;
+	if (!nat_store_mapping(s, l->mine->destination, &m)) {
+		refuse(l, NAT_NO_MEMORY, hairpin);
+		return false;
+	}
+	*out = (struct becomes){ m.inside_be, m.inside_port_be };
+	explain_end(l, "destination", l->dst_be, l->t.dport_be, out, "by the mapping it goes to");
+	return true;
+}
+
+/* False: nobody wants it, or it is refused.  remote: the sender as it is outside. */
+static bool find_destination(struct look *l, __be32 remote_be, __be16 remote_port_be, struct becomes *out)
+{
+	struct nat_end e;
+	bool fixed =
+		nat_statics_inward(&l->n->statics, l->t.proto, l->dst_be, has_ports(&l->t) ? l->t.dport_be : 0, &e);
+	if (l->t.proto == IPPROTO_ICMP && !icmp_request(&l->t))
+		fixed = false; /* a reply nobody asked for */
+	if (!l->mine && (fixed || has_ports(&l->t)))
+		l->mine = mr_packet_session(l->p);
+	if (!l->mine || (!fixed && !has_ports(&l->t))) {
+		leave_over(l, false);
+		return false;
+	}
+	if (!fixed)
+		return destination_by_mapping(l, remote_be, remote_port_be, out);
+	l->mine->flags |= NAT_DESTINATION | NAT_DESTINATION_STATIC;
+	remember_static(&e, &l->mine->destination, &l->mine->destination_more);
+	*out = (struct becomes){ e.address_be, e.port_be };
+	explain_rule(l, "destination", l->dst_be, l->t.dport_be, &e);
+	return true;
+}
+
+/* ---- ... and both ---------------------------------------------------------------------------------------------------- */
+
+/* Replies must tell it from every other session. */
+static void refuse_ambiguous(struct look *l)
+{
+	if (!mr_packet_reply_taken(l->p))
+		return;
+	give_up(l);
+	drop(l, NAT_REASON_AMBIGUOUS, "replies to it could not be told from those of another session");
+}
+
+static void clamp_mss(struct look *l)
+{
+	if (l->n->o->mss_given && l->t.proto == IPPROTO_TCP)
+		mr_decide_mss(l->p, (uint16_t)l->n->o->mss_bytes);
+}
+
+static void decide_outward(struct look *l)
+{
+	struct becomes source;
+	if (!find_source(l, &source))
+		return;
+	mr_decide_source(l->p, (const uint8_t *)&source.addr_be, source.port_be);
+	mr_decide_count(l->p, l->n->count_out);
+	mr_decide_timeouts(l->p, l->n->timeouts_out);
+	mr_decide_keep(l->p);
+	clamp_mss(l);
+	/* A mapping has its port for itself. */
+	if (l->mine->flags & (NAT_SOURCE_STATIC | NAT_SUBSCRIBER))
+		refuse_ambiguous(l);
+}
+
+static void decide_inward(struct look *l)
+{
+	struct becomes destination;
+	if (!find_destination(l, l->src_be, l->t.sport_be, &destination))
+		return;
+	mr_decide_destination(l->p, (const uint8_t *)&destination.addr_be, destination.port_be);
+	mr_decide_count(l->p, l->n->count_in);
+	mr_decide_timeouts(l->p, l->n->timeouts_in);
+	clamp_mss(l);
+	refuse_ambiguous(l);
+}
+
+/* Whether anybody may want a packet to an outside address: what nobody can want takes no mapping of its sender. */
+static bool wanted(const struct look *l)
+{
+	struct nat_end e;
+	struct nat_mapping m;
+	if (!mr_packet_session(l->p) || (l->t.proto == IPPROTO_ICMP && !icmp_request(&l->t)))
+		return false;
+	if (nat_statics_inward(&l->n->statics, l->t.proto, l->dst_be, has_ports(&l->t) ? l->t.dport_be : 0, &e))
+		return true;
+	return has_ports(&l->t) &&
+		nat_store_find_outside(l->n->shared->store, (uint8_t)proto_of(&l->t), l->dst_be, l->t.dport_be, &m);
+}
+
+/* RFC 4787 REQ-9: the other inside host sees the outside end of the sender. */
+static void decide_hairpin(struct look *l)
+{
+	struct becomes source, destination;
+	if (!wanted(l)) {
+		leave_over(l, false);
+		return;
+	}
+	if (!find_source(l, &source))
+		return;
+	__be16 port_be = source.port_be == MR_PORT_KEEP ? l->t.sport_be : (__be16)source.port_be;
+	if (!find_destination(l, source.addr_be, port_be, &destination))
+		return;
+	mr_decide_source(l->p, (const uint8_t *)&source.addr_be, source.port_be);
+	mr_decide_destination(l->p, (const uint8_t *)&destination.addr_be, destination.port_be);
+	mr_decide_count(l->p, l->n->count_hairpin);
+	mr_decide_timeouts(l->p, l->n->timeouts_hairpin);
+	mr_decide_keep(l->p);
+	clamp_mss(l);
+	refuse_ambiguous(l);
+}
+
+static void decide_new(struct look *l, enum kind kind)
+{
+	switch (kind) {
+	case OUTWARD:
+		decide_outward(l);
+		return;
+	case INWARD:
+		decide_inward(l);
+		return;
+	case HAIRPIN:
+		decide_hairpin(l);
+		return;
+	default:
+		mr_packet_explain(l->p, "neither from inside to outside nor to an outside address: left as it is");
+	}
+}
+
+/* ---- sessions that are there, errors ----------------------------------------------------------------------------------- */
+
+static uint16_t counter_of(const struct nat *n, const struct nat_private *mine, int direction)
+{
+	if ((mine->flags & (NAT_SOURCE | NAT_DESTINATION)) == (NAT_SOURCE | NAT_DESTINATION))
+		return n->count_hairpin;
+	return !(mine->flags & NAT_SOURCE) == !direction ? n->count_in : n->count_out;
+}
+
+static void decide_known(struct look *l, const struct nat_private *mine)
+{
+	struct mr_tuple forward, reply;
+	int direction = mr_packet_direction(l->p);
+	bool source = mine->flags & NAT_SOURCE, destination = mine->flags & NAT_DESTINATION;
+	if (mr_packet_session_tuples(l->p, &forward, &reply)) {
+		drop(l, NAT_REASON_NO_SESSION, "its session ended just now");
+		return;
+	}
+	if (direction) {
+		if (source)
+			mr_decide_destination(l->p, forward.src, forward.sport_be);
+		if (destination)
+			mr_decide_source(l->p, forward.dst, forward.dport_be);
+	} else {
+		if (source)
+			mr_decide_source(l->p, reply.dst, reply.dport_be);
+		if (destination)
+			mr_decide_destination(l->p, reply.src, reply.sport_be);
+	}
+	mr_packet_explain(l->p, "its session is translated: %s",
+		source && destination          ? "both ends, from inside to inside"
+			: source == !direction ? "the source"
+					       : "the destination");
+	mr_decide_count(l->p, counter_of(l->n, mine, direction));
+	clamp_mss(l);
+}
+
+static void decide_error(struct look *l)
+{
+	enum kind kind = kind_of(l->n, l->src_be, l->dst_be);
+	if (!mr_decide_related(l->p)) {
+		mr_packet_explain(l->p, "translated as the session of the packet it quotes");
+		mr_decide_count(l->p, l->n->count_errors);
+		return;
+	}
+	if (kind == INWARD || kind == HAIRPIN)
+		leave_over(l, false);
+	else if (kind == OUTWARD)
+		drop(l, NAT_REASON_NO_SESSION, "it is from inside, and quotes no packet of a session");
+}
+
+static void decide_one(struct nat *n, unsigned worker, struct mr_packet *p)
+{
+	struct look l;
+	if (mr_packet_tuple(p)->family != 4)
+		return;
+	look_at(n, worker, p, &l);
+	if (mr_packet_session_exists(p)) {
+		const struct nat_private *mine = mr_packet_session(p);
+		if (mine && mine->flags)
+			decide_known(&l, mine);
+		else
+			mr_packet_explain(p, "its session is not translated here");
+	} else if (icmp_error(&l.t)) {
+		decide_error(&l);
+	} else {
+		decide_new(&l, kind_of(n, l.src_be, l.dst_be));
+	}
+}
+
+void nat_decide(void *stage, unsigned worker, struct mr_batch *batch)
+{
+	for (unsigned i = 0; i < mr_batch_cnt(batch); i++)
+		decide_one(stage, worker, mr_batch_packet(batch, i));
+}
+
+/* ---- another configuration --------------------------------------------------------------------------------------------- */
+
+static bool keeps_mapping(const struct nat *n, uint32_t mapping)
+{
+	struct nat_mapping m;
+	if (!nat_store_mapping(n->shared->store, mapping, &m) || !nat_ranges_hold(&n->pool, ntohl(m.outside_be)))
+		return false;
+	uint16_t port = ntohs(m.outside_port_be);
+	/* Ports beyond the range are the kernel's then: no packet of theirs would come up. */
+	return n->o->leftover == NAT_LEFTOVER_DROP || (port >= n->policy.port_lo && port <= n->policy.port_hi);
+}
+
+static bool keeps_static(const struct nat *n, uint32_t word, uint8_t more)
+{
+	__be32 outside_be;
+	return nat_statics_keep(
+		&n->statics, &n->shared->identities, (uint16_t)(word >> 16), static_offset(word, more), &outside_be);
+}
+
+bool nat_keeps(void *stage, const void *priv)
+{
+	const struct nat *n = stage;
+	const struct nat_private *mine = priv;
+	bool source = true, destination = true;
+	if (mine->flags & NAT_SUBSCRIBER)
+		source = nat_ranges_hold(&n->pool, ntohl(mine->source));
+	else if (mine->flags & NAT_SOURCE)
+		source = mine->flags & NAT_SOURCE_STATIC ? keeps_static(n, mine->source, mine->source_more)
+							 : keeps_mapping(n, mine->source);
+	if (mine->flags & NAT_DESTINATION)
+		destination = mine->flags & NAT_DESTINATION_STATIC
+			? keeps_static(n, mine->destination, mine->destination_more)
+			: keeps_mapping(n, mine->destination);
+	return source && destination;
+}
+
+/* A session goes on as it was as long as its ends are configured; one that was not translated and would be now ends. */
+enum mr_revalidate nat_revalidate(void *stage, unsigned worker, struct mr_packet *p)
+{
+	struct nat *n = stage;
+	struct look l;
+	if (mr_packet_tuple(p)->family != 4)
+		return MR_REVALIDATE_KEEP;
+	look_at(n, worker, p, &l);
+	const struct nat_private *mine = mr_packet_session(p);
+	if (mine && mine->flags) {
+		if (!nat_keeps(n, mine))
+			return MR_REVALIDATE_END;
+		decide_known(&l, mine);
+		return MR_REVALIDATE_KEEP;
+	}
+	bool reply = mr_packet_direction(p);
+	enum kind kind = kind_of(n, reply ? l.dst_be : l.src_be, reply ? l.src_be : l.dst_be);
+	if (kind == OUTWARD || kind == HAIRPIN)
+		return MR_REVALIDATE_END;
+	if (kind != INWARD)
+		return MR_REVALIDATE_KEEP;
+	/* To an outside address: what the kernel had it keeps, unless somebody wants it now. */
+	return MR_REVALIDATE_END;
+}
+
+/* ---- sessions that begin and end ------------------------------------------------------------------------------------------ */
+
+static void add(uint64_t *counter)
+{
+	__atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
+void nat_commit(void *stage, unsigned worker, struct mr_packet *p)
+{
+	struct nat *n = stage;
+	const struct nat_private *mine = mr_packet_session(p);
+	struct nat_counts *c = &n->shared->counts[worker];
+	struct mr_tuple forward, reply;
+	unsigned ends = mine ? mine->flags & (NAT_SOURCE | NAT_DESTINATION) : 0;
+	if (!ends)
+		return;
+	add(ends == (NAT_SOURCE | NAT_DESTINATION) ? &c->opened_hairpin
+			: ends == NAT_SOURCE       ? &c->opened_out
+						   : &c->opened_in);
+	if (mine->flags & (NAT_SOURCE_STATIC | NAT_DESTINATION_STATIC))
+		add(&c->opened_static);
+	if (n->log && n->o->log.events == NAT_LOG_SESSIONS && !mr_packet_session_tuples(p, &forward, &reply))
+		nat_log_session(n->log, worker, ends, &forward, &reply);
+}
+
+void nat_abort(void *stage, unsigned worker, struct mr_packet *p)
+{
+	struct look l;
+	look_at(stage, worker, p, &l);
+	l.mine = mr_packet_session(p);
+	give_up(&l);
+}
+
+void nat_expire(void *stage, const void *priv, const struct mr_session_end *end)
+{
+	struct nat *n = stage;
+	const struct nat_private *mine = priv;
+	unsigned ends = mine->flags & (NAT_SOURCE | NAT_DESTINATION), worker = mr_end_worker(end);
+	struct nat_turn turn = { &n->policy, worker, (uint32_t)(mr_end_time_ns(end) / 1000000) };
+	if (!ends)
+		return;
+	give_back(n, &turn, mine, false);
+	add(&n->shared->counts[worker].ended);
+	if (n->log && n->o->log.events == NAT_LOG_SESSIONS)
+		nat_log_session_end(n->log, ends, end);
+}

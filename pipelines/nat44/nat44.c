@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* nat44.c - the stage: instances, what they share over reloads, what they need to see, what `check` says of them. */
+#include "pipelines/nat44/nat44.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TICK_NS  100000000ull /* of the store, on each worker */
+#define LOG_RING 8192         /* events a worker may be ahead of the writer */
+
+/* ---- what instances share ------------------------------------------------------------------------------------------ */
+
+static void shared_drop(struct nat_shared *s)
+{
+	if (!s || --s->holder_cnt)
+		return;
+	nat_store_drop(s->store);
+	nat_identities_free(&s->identities);
+	free(s->counts);
+	free(s);
+}
+
+/* Mappings and subscribers are at most as many as there are sessions.  Where nothing will run it is small. */
+static int shared_create(struct mr_stage_env *env, struct nat_shared **out)
+{
+	uint32_t most = mr_stage_checking(env) ? 64 : mr_stage_session_capacity(env);
+	struct nat_store_options so = {
+		.mapping_max = most, .subscriber_max = most, .worker_cnt = mr_stage_worker_cnt(env)
+	};
+	struct nat_shared *s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->holder_cnt = 1;
+	s->worker_cnt = so.worker_cnt;
+	s->counts = aligned_alloc(_Alignof(struct nat_counts), (so.worker_cnt + 1) * sizeof(*s->counts));
+	int err = s->counts ? nat_identities_make(&s->identities) : -ENOMEM;
+	if (!err) {
+		memset(s->counts, 0, (so.worker_cnt + 1) * sizeof(*s->counts));
+		err = nat_store_create(&so, &s->store);
+	}
+	if (err) {
+		s->store = NULL;
+		nat_identities_free(&s->identities);
+		free(s->counts);
+		free(s);
+		return err;
+	}
+	*out = s;
+	return 0;
+}
+
+/* ---- an instance ----------------------------------------------------------------------------------------------------- */
+
+/* Ports of outside addresses that static rules have are given to no mapping. */
+static void reserve(struct nat *n, uint32_t number, uint32_t address)
+{
+	for (uint32_t i = 0; i < n->statics.cnt; i++) {
+		const struct nat_rule *r = &n->statics.rule[i];
+		if (r->outside != address || r->proto == NAT_PROTO_ALL)
+			continue;
+		int proto = r->proto == IPPROTO_TCP ? NAT_TCP
+			: r->proto == IPPROTO_UDP   ? NAT_UDP
+			: r->proto == IPPROTO_ICMP  ? NAT_ICMP
+						    : -1;
+		if (proto >= 0)
+			nat_store_reserve(n->shared->store, number, proto, r->outside_port, r->last_port);
+	}
+}
+
+/* Numbers of its outside addresses, and of its rules, in the shared store.  An address there is no number for is left out. */
+static void bind_to_store(struct nat *n)
+{
+	n->pool_cnt = n->pool_left_out = 0;
+	nat_store_unreserve_all(n->shared->store);
+	for (uint32_t i = 0; i < n->pool.cnt; i++)
+		for (uint64_t a = n->pool.range[i].lo; a <= n->pool.range[i].hi; a++) {
+			uint32_t number;
+			if (nat_store_address(n->shared->store, htonl((uint32_t)a), &number)) {
+				n->pool_left_out++;
+				continue;
+			}
+			n->pool_number[n->pool_cnt++] = number;
+			reserve(n, number, (uint32_t)a);
+		}
+	nat_policy_addresses(&n->policy, n->pool_number, n->pool_cnt);
+	nat_statics_number(&n->statics, &n->shared->identities);
+}
+
+static int open_log(struct mr_stage_env *env, struct nat *n)
+{
+	char why[256] = "";
+	struct nat_log_options lo = { .stage = mr_stage_name(env),
+		.file = n->o->log.file,
+		.worker_cnt = n->worker_cnt,
+		.ring_cnt = LOG_RING,
+		.rate_per_s = n->o->log.rate_per_s };
+	if (!n->o->log_given || mr_stage_checking(env))
+		return 0;
+	int err = nat_log_open(&lo, &n->log, why, sizeof(why));
+	if (err) {
+		n->log = NULL;
+		return mr_stage_fail(env, err, "the log cannot be written: %s", why);
+	}
+	if (n->o->log.events == NAT_LOG_BLOCKS) {
+		n->policy.on_block = nat_log_block;
+		n->policy.ctx = n->log;
+	}
+	return 0;
+}
+
+static int announce(struct mr_stage_env *env, const struct nat *n)
+{
+	if (!n->o->announce)
+		return 0;
+	if (nat_ranges_count(&n->outsides) > NAT_ADDRESSES_MAX)
+		return mr_stage_error(env, n->o->announce_at,
+			"announce: more than %u outside addresses (want a route to them)", NAT_ADDRESSES_MAX);
+	for (uint32_t i = 0; i < n->outsides.cnt; i++)
+		for (uint64_t a = n->outsides.range[i].lo; a <= n->outsides.range[i].hi; a++) {
+			struct mr_prefix p = { .family = 4, .len = 32 };
+			__be32 be = htonl((uint32_t)a);
+			memcpy(p.addr, &be, 4);
+			if (mr_stage_announce(env, &p))
+				return mr_stage_error(env, n->o->announce_at,
+					"announce: there is no room for so many addresses (want a route to them)");
+		}
+	return 0;
+}
+
+static void register_names(struct mr_stage_env *env, struct nat *n)
+{
+	static const char *const reasons[NAT_REASON_CNT][2] = {
+		[NAT_REASON_NO_SESSION] = { "no-session", "from inside, but it has no session and cannot open one" },
+		[NAT_REASON_UNWANTED] = { "unwanted",
+			"to an outside address, where no session, mapping or static rule wants it" },
+		[NAT_REASON_FILTERED] = { "filtered", "to a mapping whose filter does not let its sender in" },
+		[NAT_REASON_AMBIGUOUS] = { "ambiguous",
+			"replies to it could not be told from those of another session" },
+		[NAT_REASON_PORTS] = { "ports", "no outside port is free" },
+		[NAT_REASON_BLOCKS] = { "blocks", "no block of outside ports is free" },
+		[NAT_REASON_BLOCK_LIMIT] = { "block-limit",
+			"the inside address has as many blocks as it may, and they are used up" },
+		[NAT_REASON_SESSION_LIMIT] = { "session-limit", "the inside address has as many sessions as it may" },
+		[NAT_REASON_MAPPING_LIMIT] = { "mapping-limit", "the inside address has as many mappings as it may" },
+		[NAT_REASON_MEMORY] = { "memory", "no room for another mapping or inside address" },
+		[NAT_REASON_NO_ADDRESS] = { "no-address", "there is no outside address for it" },
+	};
+	for (unsigned i = 0; i < NAT_REASON_CNT; i++)
+		n->reason[i] = mr_stage_reason(env, reasons[i][0], reasons[i][1]);
+	n->count_out = mr_stage_counter(env, "out");
+	n->count_in = mr_stage_counter(env, "in");
+	n->count_hairpin = mr_stage_counter(env, "hairpin");
+	n->count_errors = mr_stage_counter(env, "icmp_errors");
+	n->count_leftover = mr_stage_counter(env, "leftover");
+}
+
+/* 0 = there is no room for other time-outs: those of flows.timeouts hold. */
+static void register_timeouts(struct mr_stage_env *env, struct nat *n)
+{
+	const struct nat_timeout_options *o = &n->o->timeouts;
+	struct mr_stage_timeouts t = { .udp_ns = o->udp_ns,
+		.udp_unreplied_ns = o->udp_unreplied_ns,
+		.tcp_established_ns = o->tcp_established_ns,
+		.tcp_transitory_ns = o->tcp_transitory_ns,
+		.tcp_closed_ns = o->tcp_closed_ns,
+		.icmp_ns = o->icmp_ns,
+		.other_ns = o->other_ns };
+	t.refresh = n->o->inbound_refresh ? MR_REFRESH_BOTH : MR_REFRESH_FORWARD;
+	n->timeouts_out = mr_stage_timeouts(env, "out", &t);
+	t.refresh = n->o->inbound_refresh ? MR_REFRESH_BOTH : MR_REFRESH_REPLY;
+	n->timeouts_in = mr_stage_timeouts(env, "in", &t);
+	t.refresh = MR_REFRESH_BOTH; /* both are inside */
+	n->timeouts_hairpin = mr_stage_timeouts(env, "hairpin", &t);
+}
+
+static void nat_destroy(void *stage)
+{
+	struct nat *n = stage;
+	nat_log_close(n->log);
+	shared_drop(n->shared);
+	nat_options_free(n);
+	free(n->pool_number);
+	free(n);
+}
+
+static int nat_create(struct mr_stage_env *env, const void *options, void **stage)
+{
+	struct nat *n = calloc(1, sizeof(*n));
+	if (!n)
+		return -ENOMEM;
+	n->name = mr_stage_name(env);
+	n->worker_cnt = mr_stage_worker_cnt(env);
+	int err = nat_options_make(env, options, n);
+	if (err) {
+		free(n);
+		return err;
+	}
+	n->pool_number = calloc(nat_ranges_count(&n->pool) + 1, sizeof(*n->pool_number));
+	err = n->pool_number ? shared_create(env, &n->shared) : -ENOMEM;
+	if (!err) {
+		bind_to_store(n);
+		register_names(env, n);
+		register_timeouts(env, n);
+		err = announce(env, n);
+	}
+	if (!err)
+		err = open_log(env, n);
+	if (err)
+		nat_destroy(n);
+	else
+		*stage = n;
+	return err;
+}
+
+static void nat_adopt(void *stage, void *old_stage)
+{
+	struct nat *n = stage;
+	const struct nat *old = old_stage;
+	shared_drop(n->shared);
+	n->shared = old->shared;
+	n->shared->holder_cnt++;
+	bind_to_store(n);
+	if (n->log)
+		nat_log_set_rate(n->log, n->o->log.rate_per_s);
+}
+
+static void nat_tick(void *stage, unsigned worker, uint64_t now_ns)
+{
+	struct nat *n = stage;
+	struct nat_counts *c = &n->shared->counts[worker];
+	struct nat_turn t = { &n->policy, worker, (uint32_t)(now_ns / 1000000) };
+	if (now_ns - c->ticked_ns < TICK_NS)
+		return;
+	c->ticked_ns = now_ns;
+	nat_store_tick(n->shared->store, &t);
+}
+
+/* ---- what it needs to see ----------------------------------------------------------------------------------------------- */
+
+struct needs {
+	struct mr_match_sink *sink;
+	const struct nat *n;
+	int (*add)(const struct needs *needs, struct mr_match_need *need, const struct mr_prefix *prefix);
+};
+
+/* Ranges as prefixes. */
+static int each_prefix(const struct nat_ranges *r, const struct needs *needs)
+{
+	for (uint32_t i = 0; i < r->cnt; i++) {
+		uint64_t at = r->range[i].lo, end = (uint64_t)r->range[i].hi + 1;
+		while (at < end) {
+			unsigned bits = at ? (unsigned)__builtin_ctzll(at) : 32;
+			while (bits > 32 || at + (1ull << bits) > end)
+				bits--;
+			struct mr_prefix p = { .family = 4, .len = (uint8_t)(32 - bits) };
+			struct mr_match_need need = { 0 };
+			__be32 be = htonl((uint32_t)at);
+			memcpy(p.addr, &be, 4);
+			int err = needs->add(needs, &need, &p);
+			if (err)
+				return err;
+			at += 1ull << bits;
+		}
+	}
+	return 0;
+}
+
+static int need_source(const struct needs *needs, struct mr_match_need *need, const struct mr_prefix *prefix)
+{
+	need->src = *prefix;
+	return mr_match_add(needs->sink, need);
+}
+
+static int need_destination(const struct needs *needs, struct mr_match_need *need, const struct mr_prefix *prefix)
+{
+	need->dst = *prefix;
+	return mr_match_add(needs->sink, need);
+}
+
+/* With `leftover: kernel`: the dynamic ports of TCP and UDP, and all other protocols, since replies to address-only sessions are among them. */
+static int need_ports(const struct needs *needs, struct mr_match_need *need, const struct mr_prefix *prefix)
+{
+	static const struct mr_range others[] = { { 1, IPPROTO_TCP - 1 }, { IPPROTO_TCP + 1, IPPROTO_UDP - 1 },
+		{ IPPROTO_UDP + 1, 255 } };
+	int err = 0;
+	need->dst = *prefix;
+	for (unsigned i = 0; i < 3 && !err; i++) {
+		need->proto = others[i];
+		err = mr_match_add(needs->sink, need);
+	}
+	need->dport = (struct mr_range){ needs->n->policy.port_lo, needs->n->policy.port_hi };
+	for (unsigned i = 0; i < 2 && !err; i++) {
+		uint32_t proto = i ? IPPROTO_UDP : IPPROTO_TCP;
+		need->proto = (struct mr_range){ proto, proto };
+		err = mr_match_add(needs->sink, need);
+	}
+	return err;
+}
+
+/* A forward whose ports are not among those already. */
+static int need_forward(const struct needs *needs, const struct nat_rule *r)
+{
+	const struct nat_policy *p = &needs->n->policy;
+	struct mr_match_need need = { .dst = { .family = 4, .len = 32 },
+		.proto = { (uint32_t)r->proto, (uint32_t)r->proto },
+		.dport = { r->outside_port, r->last_port } };
+	__be32 be = htonl(r->outside);
+	memcpy(need.dst.addr, &be, 4);
+	if (r->proto == NAT_PROTO_ALL)
+		return 0;
+	if (nat_ranges_hold(&needs->n->pool, r->outside) &&
+		(r->proto != IPPROTO_TCP && r->proto != IPPROTO_UDP
+				? 1
+				: r->outside_port >= p->port_lo && r->last_port <= p->port_hi))
+		return 0;
+	if (!r->ports)
+		need.dport = (struct mr_range){ 0, 0 };
+	return mr_match_add(needs->sink, &need);
+}
+
+static int nat_match(void *stage, struct mr_match_sink *sink)
+{
+	const struct nat *n = stage;
+	struct needs needs = { sink, n, need_source };
+	int err = each_prefix(&n->inside, &needs);
+	needs.add = need_destination;
+	if (!err && n->exempt.cnt) /* both directions of what is exempt make one session */
+		err = each_prefix(&n->inside, &needs);
+	if (!err && n->o->leftover == NAT_LEFTOVER_DROP)
+		return each_prefix(&n->outsides, &needs);
+	if (!err)
+		err = each_prefix(&n->statics.whole, &needs);
+	needs.add = need_ports;
+	if (!err)
+		err = each_prefix(&n->pool, &needs);
+	for (uint32_t i = 0; i < n->statics.cnt && !err; i++)
+		err = need_forward(&needs, &n->statics.rule[i]);
+	return err;
+}
+
+/* ---- check ---------------------------------------------------------------------------------------------------------------- */
+
+static void check_timeouts(const struct nat *n, struct mr_check *check)
+{
+	const struct nat_timeout_options *o = &n->o->timeouts;
+	const struct {
+		const char *name;
+		uint64_t is_ns, least_s;
+		struct mr_position at;
+		const char *rfc;
+	} all[] = {
+		{ "udp", o->udp_ns, 120, o->udp_at, "RFC 4787 REQ-5" },
+		{ "udp_unreplied", o->udp_unreplied_ns, 120, o->udp_unreplied_at, "RFC 4787 REQ-5" },
+		{ "tcp_established", o->tcp_established_ns, 7440, o->tcp_established_at, "RFC 5382 REQ-5" },
+		{ "tcp_transitory", o->tcp_transitory_ns, 240, o->tcp_transitory_at, "RFC 5382 REQ-5" },
+		{ "icmp", o->icmp_ns, 60, o->icmp_at, "RFC 5508 REQ-2" },
+	};
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (all[i].is_ns < all[i].least_s * 1000000000ull)
+			mr_check_warn(check, all[i].at, "timeouts.%s is less than the %llu s of %s", all[i].name,
+				(unsigned long long)all[i].least_s, all[i].rfc);
+}
+
+/* Addresses something is wrong with: the first, and how many more. */
+struct found {
+	char first[INET_ADDRSTRLEN];
+	const char *device;
+	unsigned cnt;
+};
+
+static void note(struct found *f, const struct mr_prefix *p, const char *device)
+{
+	if (f->cnt++)
+		return;
+	inet_ntop(AF_INET, p->addr, f->first, sizeof(f->first));
+	f->device = device;
+}
+
+static void warn(struct mr_check *check, struct mr_position at, const struct found *f, const char *what)
+{
+	char more[32] = "";
+	if (!f->cnt)
+		return;
+	if (f->cnt > 1)
+		snprintf(more, sizeof(more), " and %u more", f->cnt - 1);
+	mr_check_warn(check, at, "outside address %s%s %s%s%s", f->first, more, what, f->device ? f->device : "",
+		f->device ? ", and nobody answers ARP for it (announce: true does)" : "");
+}
+
+static void check_addresses(const struct nat *n, struct mr_check *check)
+{
+	struct found unanswered = { 0 }, ours = { 0 }, not_ours = { 0 };
+	struct mr_position at =
+		n->o->outside.cnt ? n->o->outside.at[0] : ((const struct nat_static_options *)n->o->rules.items)->at;
+	bool kernel = n->o->leftover == NAT_LEFTOVER_KERNEL;
+	if (nat_ranges_count(&n->outsides) > NAT_ADDRESSES_MAX)
+		return;
+	for (uint32_t i = 0; i < n->outsides.cnt; i++)
+		for (uint64_t a = n->outsides.range[i].lo; a <= n->outsides.range[i].hi; a++) {
+			struct mr_prefix p = { .family = 4, .len = 32 };
+			__be32 be = htonl((uint32_t)a);
+			memcpy(p.addr, &be, 4);
+			bool local = mr_check_is_local(check, &p);
+			const char *device = local ? NULL : mr_check_on_link(check, &p);
+			if (local && !kernel)
+				note(&ours, &p, NULL);
+			if (!local && kernel && nat_ranges_hold(&n->pool, (uint32_t)a))
+				note(&not_ours, &p, NULL);
+			if (device && !n->o->announce && !mr_check_is_proxied(check, &p))
+				note(&unanswered, &p, device);
+		}
+	warn(check, at, &unanswered, "is on the network of ");
+	warn(check, at, &ours,
+		"is this box's own: what it gets for itself there is dropped (leftover: kernel passes it on)");
+	warn(check, at, &not_ours, "is not this box's own: what the kernel gets of it (leftover: kernel) it routes");
+}
+
+static void nat_check(void *stage, struct mr_check *check)
+{
+	check_timeouts(stage, check);
+	check_addresses(stage, check);
+}
+
+const struct mr_stage_type mr_nat44_stage = {
+	.abi = MR_STAGE_ABI,
+	.type = "nat44",
+	.guards = true,
+	.summary = "many inside addresses behind a few outside ones (RFC 4787, 5382, 5508, 6888, 7857)",
+	.options = nat_options_table,
+	.options_bytes = sizeof(struct nat_options),
+	.session_bytes = sizeof(struct nat_private),
+	.create = nat_create,
+	.destroy = nat_destroy,
+	.adopt = nat_adopt,
+	.decide = nat_decide,
+	.revalidate = nat_revalidate,
+	.abort = nat_abort,
+	.commit = nat_commit,
+	.expire = nat_expire,
+	.keeps = nat_keeps,
+	.tick = nat_tick,
+	.match = nat_match,
+	.ask = nat_ask,
+	.check = nat_check,
+};
