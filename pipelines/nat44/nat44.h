@@ -4,7 +4,8 @@
  *
  *     options.c   what the configuration says, checked and made ready
  *     static.c    static rules: one to one, and forwards of ports
- *     decide.c    what becomes of a packet; sessions that begin and end
+ *     decide.c    what becomes of a packet
+ *     session.c   what a session has taken, and gives back
  *     nat44.c     the stage: instances and what they share, match, check
  *     ports.c store.c   outside addresses, subscribers, mappings (store.h)
  *     log.c show.c      who had what when (log.h), `millrace show nat`
@@ -229,6 +230,8 @@ int nat_options_make(struct mr_stage_env *env, const struct nat_options *o, stru
 void nat_options_free(struct nat *n);
 bool nat_address_special(uint32_t address); /* host order; not one host's outside */
 
+/* Gives back what the store was asked for.  `unused`: the session was not made.  Threads: any. */
+void nat_give_back(struct nat *n, const struct nat_turn *t, const struct nat_private *mine, bool unused);
 void nat_decide(void *stage, unsigned worker, struct mr_batch *batch);
 enum mr_revalidate nat_revalidate(void *stage, unsigned worker, struct mr_packet *p);
 void nat_abort(void *stage, unsigned worker, struct mr_packet *p);
