@@ -3,6 +3,16 @@
 
 #define TIMEOUT_MS 120000 /* large sets are read, stages made anew */
 
+static void say(const json_t *answer, const json_t *data)
+{
+	const json_t *ended;
+	size_t i;
+	printf("generation %lld is in force: %s\n", (long long)mr_ask_int(answer, "generation"),
+		mr_ask_text(data, "path"));
+	json_array_foreach(json_object_get(data, "ended"), i, ended) printf("%lld sessions of stage %s ended\n",
+		(long long)mr_ask_int(ended, "sessions_cnt"), mr_ask_text(ended, "stage"));
+}
+
 int mr_verb_reload(const struct mr_cli *c)
 {
 	struct mr_error e = { "" };
@@ -18,8 +28,7 @@ int mr_verb_reload(const struct mr_cli *c)
 	if (c->json)
 		code = mr_ask_write_json(answer);
 	else
-		printf("generation %lld is in force: %s\n", (long long)mr_ask_int(answer, "generation"),
-			mr_ask_text(data, "path"));
+		say(answer, data);
 	json_decref(answer);
 	return code;
 }

@@ -55,6 +55,7 @@ struct mr_packet {
 	/* the session met */
 	uint32_t session;  /* 0 = none yet */
 	uint8_t direction; /* enum mr_direction */
+	uint8_t opened_by; /* the pair that made it */
 	mr_flow_ref ref;   /* of the record met; MR_FLOW_NONE */
 	uint16_t record_generation;
 	uint16_t record_flags;
@@ -82,6 +83,7 @@ struct mr_packet {
 	/* the stage at work */
 	uint8_t private_offset;
 	uint8_t private_bytes;
+	bool private_foreign; /* the session has none of its bytes */
 	uint32_t ran;     /* bit i: stage i of the pipeline was asked */
 	uint8_t *private; /* all stages' bytes: the session's, or `fresh` */
 	uint8_t fresh[MR_SESSION_PRIVATE_BYTES] __attribute__((aligned(8)));

@@ -103,7 +103,7 @@ void mr_egress_destroy(struct mr_runtime *rt)
 /* Plans a worker was too late for keep their half until it is out of them. */
 static void give_abandoned(struct mr_runtime *rt)
 {
-	for (struct mr_plan *p = rt->abandoned; p; p = p->abandoned_next)
+	for (struct mr_plan *p = atomic_load(&rt->sh.abandoned); p; p = p->abandoned_next)
 		if (!p->abandoned_shell && p->tier_half >= 0 && mr_epoch_passed(rt->sh.epoch, p->abandoned_stamp)) {
 			mr_tier_give(rt->sh.tier, p->tier_half);
 			p->tier_half = -1;

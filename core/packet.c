@@ -145,10 +145,21 @@ static uint8_t state_of(const struct mr_session *s)
 	return __atomic_load_n(&s->state, __ATOMIC_ACQUIRE);
 }
 
+/* What stages left in a session means nothing where another plan laid it out: it ends, or, made by a plan that is just taking over, is not ours. */
+static bool can_go_on(const struct mr_packet *p, uint32_t idx, const struct mr_session *s)
+{
+	struct mr_shared *sh = p->pass->sh;
+	const struct mr_plan *in_force = atomic_load_explicit(&sh->plan, memory_order_acquire);
+	enum mr_layout layout = mr_layout_of(p->pass->plan, in_force, s);
+	if (layout == MR_LAYOUT_OLD)
+		mr_session_end(sh->sessions, p->pass->worker, idx, p->pass->now_ms);
+	return layout == MR_LAYOUT_KNOWN;
+}
+
 bool mr_packet_attach(struct mr_packet *p, uint32_t session, uint16_t flags, uint16_t generation, mr_flow_ref ref)
 {
 	struct mr_session *s = mr_session_at(p->pass->sh->sessions, session);
-	if (!session || state_of(s) == MR_SESSION_FREE)
+	if (!session || state_of(s) == MR_SESSION_FREE || !can_go_on(p, session, s))
 		return false;
 	p->session = session;
 	p->direction = flags & MR_FLOW_REPLY ? MR_REPLY : MR_FORWARD;
@@ -157,6 +168,7 @@ bool mr_packet_attach(struct mr_packet *p, uint32_t session, uint16_t flags, uin
 	p->stale = generation != p->pass->plan->generation;
 	p->ref = ref;
 	p->private = s->priv;
+	p->opened_by = s->ingress;
 	return true;
 }
 
@@ -288,6 +300,8 @@ void *mr_packet_session(struct mr_packet *p)
 	if (!may_have_session(p) || !p->private_bytes)
 		return NULL;
 	p->private_used = true;
+	if (p->private_foreign) /* it was not asked when the session was made: another stage may have its bytes there */
+		return memset(p->fresh + p->private_offset, 0, p->private_bytes);
 	return p->private + p->private_offset;
 }
 

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/pipeline.h"
 
+#include "core/layout.h"
+
 static void enter_stage(struct mr_packet *p, const struct mr_plan_stage *s, unsigned position)
 {
+	const struct mr_plan *plan = p->pass->plan;
 	p->private_offset = s->session_offset;
 	p->private_bytes = s->type->session_bytes;
+	p->private_foreign = s->type->session_bytes && p->session && p->opened_by != p->ingress &&
+		!mr_layout_lodges(plan, p->opened_by, (unsigned)(s - plan->stage));
 	p->ran |= 1u << position;
 }
 

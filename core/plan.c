@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/plan.h"
 
+#include "core/layout.h"
 #include "core/offload.h"
-#include "core/session.h"
 #include "core/stage.h"
+#include "core/timeouts.h"
 #include "core/zone.h"
 
 #include <errno.h>
@@ -122,80 +123,6 @@ static const struct mr_plan_stage *stage_named(const struct mr_plan *plan, const
 	return NULL;
 }
 
-static bool share_pipeline(const struct mr_config *c, const char *a, const char *b)
-{
-	for (uint32_t i = 0; i < c->pipeline_cnt; i++) {
-		bool has_a = false, has_b = false;
-		for (uint32_t k = 0; k < c->pipelines[i].stages.cnt; k++) {
-			has_a |= !strcmp(c->pipelines[i].stages.items[k], a);
-			has_b |= !strcmp(c->pipelines[i].stages.items[k], b);
-		}
-		if (has_a && has_b)
-			return true;
-	}
-	return false;
-}
-
-static bool offset_free(const struct mr_plan *plan, const struct mr_plan_stage *s, unsigned offset)
-{
-	unsigned end = offset + s->type->session_bytes;
-	if (end > MR_SESSION_PRIVATE_BYTES)
-		return false;
-	for (unsigned i = 0; i < plan->stage_cnt; i++) {
-		const struct mr_plan_stage *o = &plan->stage[i];
-		if (o == s || !o->type->session_bytes || !share_pipeline(plan->config, s->name, o->name))
-			continue;
-		if (offset < o->session_offset + o->type->session_bytes && o->session_offset < end)
-			return false;
-	}
-	return true;
-}
-
-static bool goes_on(const struct mr_config *c, const struct mr_plan_stage *before)
-{
-	for (uint32_t i = 0; i < c->stage_cnt; i++)
-		if (!strcmp(c->stages[i].name, before->name))
-			return !strcmp(c->stages[i].type, before->type->type);
-	return false;
-}
-
-/* Whether living sessions have something else there: of a stage that goes on beside this one, or (any) of one that was. */
-static bool offset_used(const struct mr_plan *plan, const struct mr_plan_stage *s, const struct mr_plan *previous,
-	unsigned offset, bool any)
-{
-	for (unsigned i = 0; previous && i < previous->stage_cnt; i++) {
-		const struct mr_plan_stage *b = &previous->stage[i];
-		if (offset >= b->session_offset + b->type->session_bytes ||
-			b->session_offset >= offset + s->type->session_bytes)
-			continue;
-		if (any || (goes_on(plan->config, b) && share_pipeline(plan->config, s->name, b->name)))
-			return true;
-	}
-	return false;
-}
-
-/* A stage keeps the place in the sessions that it had, so that sessions outlive a reload. */
-static int place_session_bytes(
-	struct mr_plan *plan, struct mr_plan_stage *s, const struct mr_plan *previous, struct mr_error *e)
-{
-	if (!s->type->session_bytes)
-		return 0;
-	const struct mr_plan_stage *before = stage_named(previous, s->name);
-	if (before && before->type == s->type && offset_free(plan, s, before->session_offset)) {
-		s->session_offset = before->session_offset;
-		return 0;
-	}
-	for (int any = 1; any >= 0; any--)
-		for (unsigned offset = 0; offset < MR_SESSION_PRIVATE_BYTES; offset += 8)
-			if (offset_free(plan, s, offset) && !offset_used(plan, s, previous, offset, any)) {
-				s->session_offset = offset;
-				return 0;
-			}
-	return mr_config_error(plan->config, e, s->config->at, place_of("stages", s->name).text,
-		"the stages that share a pipeline with it leave no room for its %u bytes in a session (%u in all)",
-		s->type->session_bytes, MR_SESSION_PRIVATE_BYTES);
-}
-
 static int make_stages(struct mr_plan *plan, const struct mr_plan_env *env, struct mr_error *e)
 {
 	const struct mr_config *c = plan->config;
@@ -232,10 +159,11 @@ static int make_stages(struct mr_plan *plan, const struct mr_plan_env *env, stru
 			.wants_routes = &plan->wants_routes,
 			.interface_id = interface_id,
 			.ctx = plan,
+			.timeouts = plan->timeouts,
 			.checking = env->checking,
 			.error = e,
 		};
-		int err = place_session_bytes(plan, s, env->previous, e);
+		int err = mr_layout_place(plan, s, env->previous, e);
 		if (!err)
 			err = mr_stage_create(&stage_env, s);
 		if (err)
@@ -321,8 +249,15 @@ static int make_pipelines(struct mr_plan *plan, const struct mr_plan_env *env, s
 			return mr_config_error(c, e, cp->stages.at[MR_PIPELINE_STAGES],
 				place_of("pipelines", cp->name).text, "more than %u stages in a pipeline",
 				MR_PIPELINE_STAGES);
-		for (uint32_t k = 0; k < cp->stages.cnt; k++)
-			p->stage[p->stage_cnt++] = stage_named(plan, cp->stages.items[k]) - plan->stage;
+		for (uint32_t k = 0; k < cp->stages.cnt; k++) {
+			const struct mr_plan_stage *s = stage_named(plan, cp->stages.items[k]);
+			if (s->type->session_bytes && cp->state == MR_STATE_NONE)
+				return mr_config_error(c, e, cp->stages.at[k], place_of("pipelines", cp->name).text,
+					"stage '%s' remembers something of every session, and 'state: none' means "
+					"that there are none",
+					s->name);
+			p->stage[p->stage_cnt++] = s - plan->stage;
+		}
 		switch (cp->to_kind) {
 		case MR_TO_INTERFACE:
 			p->to_interface = mr_plan_interface_id(plan, cp->to);
@@ -480,6 +415,7 @@ static void drop_contents(struct mr_plan *plan)
 		free(plan->interface[id].queue);
 	}
 	mr_effects_destroy(plan->effects);
+	mr_timeouts_destroy(plan->timeouts);
 }
 
 int mr_plan_create(
@@ -496,7 +432,8 @@ int mr_plan_create(
 	plan->nexthops = env->nexthops;
 	plan->tier_half = env->tier_half;
 	plan->effects = mr_effects_create(env->effects, env->meters);
-	if (!plan->effects)
+	plan->timeouts = mr_timeouts_create(env->previous ? env->previous->timeouts : NULL);
+	if (!plan->effects || !plan->timeouts)
 		goto no_memory;
 	err = make_interfaces(plan, env);
 	if (err)
@@ -511,6 +448,7 @@ int mr_plan_create(
 	if (err)
 		goto failed;
 	make_offload(plan, env);
+	mr_layout_compare(plan, env->previous);
 	*out = plan;
 	return 0;
 no_memory:
@@ -555,8 +493,8 @@ void mr_plan_adopt(struct mr_plan *plan, struct mr_plan *previous)
 {
 	for (unsigned i = 0; i < plan->stage_cnt; i++) {
 		struct mr_plan_stage *s = &plan->stage[i];
-		const struct mr_plan_stage *before = stage_named(previous, s->name);
-		if (before && before->type == s->type && s->type->adopt)
+		const struct mr_plan_stage *before = previous ? mr_layout_same(previous, s) : NULL;
+		if (before && s->type->adopt)
 			s->type->adopt(s->self, before->self);
 	}
 }

@@ -19,6 +19,7 @@
 #include "core/steer.h"
 #include "kern/abi.h"
 #include "millrace/stage.h"
+#include <stdatomic.h>
 
 #define MR_PLAN_STAGES     64 /* stages of a configuration */
 #define MR_PIPELINE_STAGES 16 /* stages of a pipeline */
@@ -81,6 +82,12 @@ struct mr_plan {
 	struct mr_plan_pipeline pipeline[MR_MAX_PIPELINES];
 	uint8_t stage_cnt;
 	struct mr_plan_stage stage[MR_PLAN_STAGES];
+	struct mr_timeouts *timeouts; /* classes of them, that stages made (core/timeouts.h) */
+	/* What became of sessions that older plans laid out (core/layout.h). */
+	bool changed[MR_STATS_INGRESS];            /* by pair: they cannot go on */
+	uint64_t before_serial;                    /* of the plan this one took over from; 0 = none */
+	_Atomic(struct mr_plan *) before;          /* that plan, until no session is laid out by it; NULL: none was */
+	atomic_uint_fast64_t lost[MR_PLAN_STAGES]; /* sessions that ended because of stage i of `before` */
 	struct mr_effects *effects;
 	int tier_half;                /* where they lie (core/tier.h); -1 = in memory of their own */
 	struct mr_nexthops *nexthops; /* borrowed from the runtime */
@@ -90,6 +97,7 @@ struct mr_plan {
 	/* A plan a worker was too late for (core/runtime.h): the next of those, and whether another owns its contents. */
 	struct mr_plan *abandoned_next;
 	bool abandoned_shell;
+	bool was_in_force;        /* it was given up when the next one had taken over */
 	uint64_t abandoned_stamp; /* when it has passed, nobody is in it any more */
 };
 
@@ -114,7 +122,7 @@ struct mr_plan_env {
 	int tier_half; /* of the kernel tier's, which these are in; -1 = none */
 	unsigned worker_cnt;
 	uint64_t serial;
-	bool checking; /* the plan is only checked: nothing will run */
+	bool checking;            /* the plan is only checked: nothing will run */
 	struct mr_plan *previous; /* whose stages are adopted and session bytes kept; NULL at start */
 };
 

@@ -6,6 +6,7 @@
 #include "core/mirror.h"
 #include "core/offload.h"
 #include "core/stage.h"
+#include "core/timeouts.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -324,6 +325,28 @@ static void outdate_flows(struct mr_runtime *rt, const struct mr_plan *plan)
 	rt->outdated_serial = rt->serial;
 }
 
+void mr_reload_timeouts(struct mr_runtime *rt, const struct mr_plan *plan)
+{
+	uint64_t half_open = plan->config->flows.half_open_max;
+	mr_timeouts_apply(plan->timeouts, rt->sh.sessions);
+	mr_sessions_configure(rt->sh.sessions, &plan->config->flows.timeouts,
+		half_open ? half_open : plan->config->flows.capacity / 2);
+}
+
+/* The plan before ends, and with it the sessions that nobody else could end.  Until one epoch later a worker may look at it for them. */
+static void end_old(struct mr_runtime *rt, struct mr_plan *plan, struct mr_plan *old)
+{
+	bool looked_at = atomic_load(&plan->before) != NULL;
+	mr_succession_walk(&rt->sh, plan, old, &rt->last_succession);
+	if (looked_at && mr_runtime_wait(rt)) {
+		old->was_in_force = true;
+		mr_runtime_abandon(rt, old, false);
+		return;
+	}
+	mr_egress_give(rt, old->tier_half);
+	mr_plan_destroy(old);
+}
+
 static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *e)
 {
 	struct opened o = { { false } };
@@ -366,14 +389,11 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 	}
 	rt->serial++;
 	rt->loaded_at = time(NULL);
-	uint64_t half_open = plan->config->flows.half_open_max;
-	mr_sessions_configure(rt->sh.sessions, &plan->config->flows.timeouts,
-		half_open ? half_open : plan->config->flows.capacity / 2);
+	mr_reload_timeouts(rt, plan);
 	keep_exit(rt, plan);
 	follow_promiscuous(rt, plan->config);
 	close_left_over(rt, plan);
-	mr_egress_give(rt, old->tier_half);
-	mr_plan_destroy(old);
+	end_old(rt, plan, old);
 	outdate_flows(rt, plan);
 	return 0;
 undo:
@@ -398,8 +418,10 @@ int mr_runtime_reload(struct mr_runtime *rt, const char *path, struct mr_error *
 		mr_error_set(e, err, "%s", why.text);
 		free(kept);
 	} else {
-		snprintf(rt->last_reload, sizeof(rt->last_reload), "generation %llu from %.400s",
-			(unsigned long long)rt->serial, kept);
+		char ended[256];
+		mr_succession_say(&rt->last_succession, ended, sizeof(ended));
+		snprintf(rt->last_reload, sizeof(rt->last_reload), "generation %llu from %.200s%s%s",
+			(unsigned long long)rt->serial, kept, *ended ? "; " : "", ended);
 		free((char *)rt->opt.path);
 		rt->opt.path = kept;
 	}

@@ -20,4 +20,6 @@ int mr_reload_read(const char *path, struct mr_config **out, struct mr_error *e)
 int mr_reload_place(const struct mr_config *c, const struct mr_config_interface *i, int err, struct mr_error *e);
 /* Refuses what only a restart can do: -EINVAL with the sentence.  Touches nothing.  Threads: control. */
 int mr_reload_check(struct mr_runtime *rt, const struct mr_config *c, struct mr_error *e);
+/* Puts a plan's time-outs and limits of sessions in force.  Threads: control. */
+void mr_reload_timeouts(struct mr_runtime *rt, const struct mr_plan *plan);
 #endif

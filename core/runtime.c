@@ -77,8 +77,8 @@ uint64_t mr_runtime_frames_default(const struct mr_config *c, const unsigned *qu
 	return cnt + (uint64_t)worker_cnt * BATCH_FRAMES_PER_WORKER;
 }
 
-/* Until no worker is in the plan before.  The program lives meanwhile, whatever holds up a worker. */
-static int wait_for_workers(struct mr_runtime *rt)
+/* The program lives meanwhile, whatever holds up a worker. */
+int mr_runtime_wait(struct mr_runtime *rt)
 {
 	uint64_t stamp = mr_epoch_retire(rt->sh.epoch);
 	int err = -ETIMEDOUT;
@@ -100,7 +100,7 @@ int mr_runtime_publish(struct mr_runtime *rt, struct mr_plan *plan, struct mr_er
 	for (unsigned w = 0; w < rt->sh.worker_cnt; w++)
 		if (rt->worker[w])
 			mr_worker_wake(rt->worker[w]);
-	int err = wait_for_workers(rt);
+	int err = mr_runtime_wait(rt);
 	if (!err)
 		return 0;
 	atomic_store(&rt->sh.plan, old);
@@ -112,35 +112,18 @@ void mr_runtime_abandon(struct mr_runtime *rt, struct mr_plan *plan, bool shell)
 {
 	plan->abandoned_shell = shell;
 	plan->abandoned_stamp = mr_epoch_retire(rt->sh.epoch);
-	plan->abandoned_next = rt->abandoned;
-	rt->abandoned = plan;
+	plan->abandoned_next = atomic_load(&rt->sh.abandoned);
+	atomic_store_explicit(&rt->sh.abandoned, plan, memory_order_release);
 }
 
 static void end_abandoned(struct mr_runtime *rt)
 {
-	for (struct mr_plan *p = rt->abandoned, *next; p; p = next) {
+	for (struct mr_plan *p = atomic_load(&rt->sh.abandoned), *next; p; p = next) {
 		next = p->abandoned_next;
 		if (p->abandoned_shell)
 			mr_plan_free_shell(p);
 		else
 			mr_plan_destroy(p);
-	}
-}
-
-/* A session ended: the stages it went through give back what they held for it. */
-static void session_expired(void *ctx, const struct mr_session_end *end)
-{
-	struct mr_runtime *rt = ctx;
-	const struct mr_session *session = end->session;
-	const struct mr_plan *plan = mr_runtime_plan(rt);
-	const struct mr_plan_ingress *in = plan ? &plan->ingress[session->ingress] : NULL;
-	if (!in || !in->interface_id || in->pipeline >= plan->pipeline_cnt)
-		return;
-	const struct mr_plan_pipeline *p = &plan->pipeline[in->pipeline];
-	for (unsigned i = 0; i < p->stage_cnt; i++) {
-		const struct mr_plan_stage *s = &plan->stage[p->stage[i]];
-		if (s->type->expire)
-			s->type->expire(s->self, session->priv + s->session_offset, end);
 	}
 }
 
@@ -176,7 +159,7 @@ static int make_tables(struct mr_runtime *rt, const struct mr_config *c, struct 
 	err = mr_sessions_create(&sessions, &sh->sessions, e);
 	if (err)
 		return err;
-	mr_sessions_on_expire(sh->sessions, session_expired, rt);
+	mr_sessions_on_expire(sh->sessions, mr_succession_ended, sh);
 	return mr_mirror_create(rt, e);
 }
 
@@ -365,6 +348,7 @@ int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **
 	if (err)
 		goto failed;
 	mr_runtime_publish(rt, plan, NULL);
+	mr_reload_timeouts(rt, plan);
 	mr_mirror_follow(rt, plan);
 	err = mr_mirror_open(rt, plan, e);
 	if (!err)

@@ -9,6 +9,7 @@
 #ifndef MR_CORE_RUNTIME_H
 #define MR_CORE_RUNTIME_H
 
+#include "core/succession.h"
 #include "core/worker.h"
 #include <stdio.h>
 #include <time.h>
@@ -68,11 +69,10 @@ struct mr_runtime {
 	struct mr_runtime_interface interface[MR_MAX_INTERFACES + 1]; /* by id */
 	struct mr_runtime_removed removed[MR_MAX_INTERFACES];         /* the oldest first */
 	uint64_t shim_cookie;
-	uint64_t started_ns;       /* CLOCK_MONOTONIC */
-	uint64_t serial;           /* generations so far */
-	uint64_t outdated_serial;  /* ... when flow records of older ones were last made nobody's */
-	time_t loaded_at;          /* wall clock of the last load, for show */
-	struct mr_plan *abandoned; /* plans given up; ended with the workers */
+	uint64_t started_ns;      /* CLOCK_MONOTONIC */
+	uint64_t serial;          /* generations so far */
+	uint64_t outdated_serial; /* ... when flow records of older ones were last made nobody's */
+	time_t loaded_at;         /* wall clock of the last load, for show */
 	struct mr_control *control;
 	struct mr_links *links;
 	struct mr_egresses *egress; /* what the kernel tier may send by; NULL = there is no tier */
@@ -86,7 +86,8 @@ struct mr_runtime {
 	uint64_t mirror_sweep_at;
 	bool stopping;
 	unsigned reload_failures;
-	char last_reload[512]; /* outcome of the last reload, a sentence */
+	char last_reload[512];                /* outcome of the last reload, a sentence */
+	struct mr_succession last_succession; /* ... and the sessions that ended with it */
 };
 
 /*
@@ -109,6 +110,8 @@ int mr_runtime_check(const char *path, bool json, FILE *out, struct mr_error *e)
  * in force again, but a worker may look at `plan` and its interfaces whenever it goes on: they stay.
  */
 int mr_runtime_publish(struct mr_runtime *rt, struct mr_plan *plan, struct mr_error *e);
+/* Until no worker is in a plan that is not in force any more.  0, -ETIMEDOUT.  Threads: control. */
+int mr_runtime_wait(struct mr_runtime *rt);
 /* Keeps a plan that publish gave up until the workers are gone.  shell: as mr_plan_free_shell() ends it. */
 void mr_runtime_abandon(struct mr_runtime *rt, struct mr_plan *plan, bool shell);
 void mr_runtime_log(struct mr_runtime *rt, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -215,8 +215,14 @@ static json_t *answer_reload(struct mr_runtime *rt, const json_t *request, bool 
 	*failed = err && err != -EINVAL;
 	if (err)
 		return NULL;
+	json_t *ended = json_array();
+	for (unsigned i = 0; i < rt->last_succession.cnt; i++)
+		json_array_append_new(ended,
+			json_pack("{s:o, s:I}", "stage", mr_show_text(rt->last_succession.stage[i].name),
+				"sessions_cnt", (json_int_t)rt->last_succession.stage[i].sessions));
 	return envelope(rt, "reload",
-		json_pack("{s:o, s:o}", "path", mr_show_text(rt->opt.path), "outcome", mr_show_text(rt->last_reload)));
+		json_pack("{s:o, s:o, s:o}", "path", mr_show_text(rt->opt.path), "outcome",
+			mr_show_text(rt->last_reload), "ended", ended));
 }
 
 /* What a reload of this file would change, and whether it could; nothing is touched. */

@@ -4,6 +4,7 @@
 #include "core/arena.h"
 #include "core/neighbour.h"
 #include "core/session.h"
+#include "core/timeouts.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -150,6 +151,11 @@ uint16_t mr_stage_counter(struct mr_stage_env *env, const char *name)
 uint16_t mr_stage_meter(struct mr_stage_env *env, const char *name, uint64_t rate_per_s, uint64_t burst, bool bits)
 {
 	return mr_effects_meter_add(env->effects, rate_per_s, burst, bits);
+}
+
+uint8_t mr_stage_timeouts(struct mr_stage_env *env, const char *name, const struct mr_stage_timeouts *t)
+{
+	return mr_timeouts_add(env->timeouts, env->stage->name, name, t);
 }
 
 uint16_t mr_stage_tunnel(struct mr_stage_env *env, const struct mr_stage_tunnel *tunnel)

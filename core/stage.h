@@ -20,6 +20,7 @@ struct mr_stage_env {
 	bool *wants_routes; /* set when the stage makes a tunnel */
 	unsigned (*interface_id)(void *ctx, const char *name);
 	void *ctx;
+	struct mr_timeouts *timeouts;
 	bool checking; /* nothing will run */
 	struct mr_error *error;
 };

@@ -28,6 +28,7 @@ struct mr_tier_maps;
 /* What all workers share; made by the runtime (or a test) before the first worker. */
 struct mr_shared {
 	_Atomic(struct mr_plan *) plan;
+	_Atomic(struct mr_plan *) abandoned; /* plans given up; ended with the workers */
 	struct mr_frames *frames;
 	struct mr_flows *flows;
 	struct mr_sessions *sessions;

@@ -4,6 +4,7 @@
 #include "core/explain_frame.h"
 #include "core/handback.h"
 #include "core/tier_table.h"
+#include "core/timeouts.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -156,6 +157,20 @@ static void fill_env(struct rig *r, const struct mr_config *c, struct mr_plan_en
 	env->previous = atomic_load(&r->sh.plan);
 }
 
+static const struct mr_config_timeouts timeouts = { .udp_ns = 300000000000ull,
+	.udp_unreplied_ns = 30000000000ull,
+	.tcp_established_ns = 7440000000000ull,
+	.tcp_transitory_ns = 240000000000ull,
+	.tcp_closed_ns = 10000000000ull,
+	.icmp_ns = 60000000000ull,
+	.other_ns = 600000000000ull };
+
+static void follow_timeouts(struct rig *r, const struct mr_plan *plan)
+{
+	mr_timeouts_apply(plan->timeouts, r->sh.sessions);
+	mr_sessions_configure(r->sh.sessions, &timeouts, r->half_open_max);
+}
+
 static void publish(struct rig *r, const char *yaml)
 {
 	struct mr_config *c = read_config(yaml);
@@ -173,8 +188,13 @@ static void publish(struct rig *r, const char *yaml)
 		mr_tier_shared(r->sh.tier)->word = MR_TIER_WORD(plan->generation, r->serial & 1);
 	if (old) {
 		CHECK(!mr_epoch_wait(r->sh.epoch, mr_epoch_retire(r->sh.epoch), 5000), "workers hold the old plan");
+		if (r->meanwhile)
+			r->meanwhile(r);
+		mr_succession_walk(&r->sh, plan, old, &r->succession);
+		CHECK(!mr_epoch_wait(r->sh.epoch, mr_epoch_retire(r->sh.epoch), 5000), "workers hold the old plan");
 		mr_plan_destroy(old);
 	}
+	follow_timeouts(r, plan);
 	free(env);
 }
 
@@ -202,20 +222,6 @@ static void open_interfaces(struct rig *r, const char *yaml, unsigned queues)
 		mr_nexthops_set(r->sh.nexthops, id, &nh);
 	}
 	mr_config_free(c);
-}
-
-/* As core/runtime.c: the stages of the pipeline that made it. */
-static void session_expired(void *ctx, const struct mr_session_end *end)
-{
-	struct rig *r = ctx;
-	const struct mr_session *s = end->session;
-	const struct mr_plan *plan = atomic_load(&r->sh.plan);
-	const struct mr_plan_pipeline *pl = &plan->pipeline[plan->ingress[s->ingress].pipeline];
-	for (unsigned k = 0; k < pl->stage_cnt; k++) {
-		const struct mr_plan_stage *st = &plan->stage[pl->stage[k]];
-		if (st->type->expire)
-			st->type->expire(st->self, s->priv + st->session_offset, end);
-	}
 }
 
 /* Memory as core/tier.c has it, and no map behind it. */
@@ -255,6 +261,7 @@ struct rig *rig_create(const char *yaml, const struct rig_options *opt)
 	};
 	CHECK(!mr_frames_create(&fo, &r->sh.frames, &e), "%s", e.text);
 	CHECK(!mr_flows_create(&lo, &r->sh.flows, &e), "%s", e.text);
+	r->half_open_max = opt->half_open_max ? opt->half_open_max : sessions;
 	r->sh.worker_cnt = workers;
 	r->sh.epoch = mr_epoch_create();
 	r->sh.stats = mr_stats_create(workers);
@@ -262,19 +269,13 @@ struct rig *rig_create(const char *yaml, const struct rig_options *opt)
 	r->sh.handoff = mr_handoff_create(workers);
 	r->sh.idle = (struct mr_config_workers){ .idle = MR_IDLE_ADAPTIVE, .spin_ns = 20000 };
 	struct mr_sessions_options so = { .capacity = sessions,
-		.half_open_max = opt->half_open_max ? opt->half_open_max : sessions,
+		.half_open_max = r->half_open_max,
 		.worker_cnt = workers,
 		.flows = r->sh.flows,
 		.epoch = r->sh.epoch,
-		.timeouts = { .udp_ns = 300000000000ull,
-			.udp_unreplied_ns = 30000000000ull,
-			.tcp_established_ns = 7440000000000ull,
-			.tcp_transitory_ns = 240000000000ull,
-			.tcp_closed_ns = 10000000000ull,
-			.icmp_ns = 60000000000ull,
-			.other_ns = 600000000000ull } };
+		.timeouts = timeouts };
 	CHECK(!mr_sessions_create(&so, &r->sh.sessions, &e), "%s", e.text);
-	mr_sessions_on_expire(r->sh.sessions, session_expired, r);
+	mr_sessions_on_expire(r->sh.sessions, mr_succession_ended, &r->sh);
 	if (opt->route)
 		opt->route(&r->sh);
 	if (opt->tier)

@@ -11,6 +11,7 @@
 
 #include "core/handoff.h"
 #include "core/interface.h"
+#include "core/succession.h"
 #include "core/worker.h"
 
 #define RIG_QUEUES 4
@@ -69,6 +70,10 @@ struct rig {
 	bool down[8];
 	uint8_t mac[8][6]; /* of the devices; zeros: none */
 	uint64_t serial;
+	uint32_t half_open_max;
+	void (*meanwhile)(struct
+		rig *r); /* in a reload, when workers use the new plan and sessions were not looked at; may be NULL */
+	struct mr_succession succession; /* of the last reload */
 };
 
 struct rig *rig_create(const char *yaml, const struct rig_options *opt); /* aborts the test when it cannot */
