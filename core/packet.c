@@ -6,6 +6,7 @@
  */
 #include "core/decide.h"
 #include "core/keys.h"
+#include "core/layout.h"
 
 #include <errno.h>
 #include <stdio.h>
