@@ -160,6 +160,7 @@ static int make_stages(struct mr_plan *plan, const struct mr_plan_env *env, stru
 			.interface_id = interface_id,
 			.ctx = plan,
 			.timeouts = plan->timeouts,
+			.announce = &plan->announce,
 			.checking = env->checking,
 			.error = e,
 		};
@@ -416,6 +417,7 @@ static void drop_contents(struct mr_plan *plan)
 	}
 	mr_effects_destroy(plan->effects);
 	mr_timeouts_destroy(plan->timeouts);
+	free(plan->announce.items);
 }
 
 int mr_plan_create(

@@ -21,8 +21,9 @@
 #include "millrace/stage.h"
 #include <stdatomic.h>
 
-#define MR_PLAN_STAGES     64 /* stages of a configuration */
-#define MR_PIPELINE_STAGES 16 /* stages of a pipeline */
+#define MR_PLAN_STAGES     64   /* stages of a configuration */
+#define MR_PIPELINE_STAGES 16   /* stages of a pipeline */
+#define MR_PLAN_ANNOUNCE   4096 /* addresses */
 
 struct mr_plan_stage {
 	const char *name;
@@ -82,7 +83,8 @@ struct mr_plan {
 	struct mr_plan_pipeline pipeline[MR_MAX_PIPELINES];
 	uint8_t stage_cnt;
 	struct mr_plan_stage stage[MR_PLAN_STAGES];
-	struct mr_timeouts *timeouts; /* classes of them, that stages made (core/timeouts.h) */
+	struct mr_prefix_list announce; /* addresses the kernel answers ARP for (core/announce.h) */
+	struct mr_timeouts *timeouts;   /* classes of them, that stages made (core/timeouts.h) */
 	/* What became of sessions that older plans laid out (core/layout.h). */
 	bool changed[MR_STATS_INGRESS];            /* by pair: they cannot go on */
 	uint64_t before_serial;                    /* of the plan this one took over from; 0 = none */

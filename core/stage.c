@@ -158,6 +158,24 @@ uint8_t mr_stage_timeouts(struct mr_stage_env *env, const char *name, const stru
 	return mr_timeouts_add(env->timeouts, env->stage->name, name, t);
 }
 
+int mr_stage_announce(struct mr_stage_env *env, const struct mr_prefix *address)
+{
+	struct mr_prefix_list *l = env->announce;
+	for (uint32_t i = 0; i < l->cnt; i++)
+		if (l->items[i].family == address->family && !memcmp(l->items[i].addr, address->addr, 16))
+			return 0;
+	if (l->cnt == MR_PLAN_ANNOUNCE)
+		return -ENOSPC;
+	if (!(l->cnt & (l->cnt - 1))) {
+		void *grown = realloc(l->items, (l->cnt ? 2 * l->cnt : 1) * sizeof(*l->items));
+		if (!grown)
+			return -ENOSPC;
+		l->items = grown;
+	}
+	l->items[l->cnt++] = *address;
+	return 0;
+}
+
 uint16_t mr_stage_tunnel(struct mr_stage_env *env, const struct mr_stage_tunnel *tunnel)
 {
 	struct mr_tunnel t = { .ttl = tunnel->ttl, .dport = tunnel->port };

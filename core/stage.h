@@ -21,6 +21,7 @@ struct mr_stage_env {
 	unsigned (*interface_id)(void *ctx, const char *name);
 	void *ctx;
 	struct mr_timeouts *timeouts;
+	struct mr_prefix_list *announce;
 	bool checking; /* nothing will run */
 	struct mr_error *error;
 };
