@@ -70,9 +70,12 @@ struct mr_packet {
 	bool this_packet_only;
 	bool aside; /* an exception of routing: decided for itself, and what the record says of the others stays */
 	bool one_way;
-	bool keep;        /* of the session it opens, and */
-	uint8_t timeouts; /* the class of its time-outs */
-	bool ends;        /* dropped, and revalidate ended its session */
+	bool keep;          /* of the session it opens, and */
+	uint8_t timeouts;   /* the class of its time-outs */
+	uint32_t mss;       /* core/mss.h; 0 = as it is */
+	uint8_t reject;     /* dropped, and its sender is told: enum mr_icmp_kind; 0 = as its reason says */
+	uint32_t reject_ms; /* ... after so long */
+	bool ends;          /* dropped, and revalidate ended its session */
 	bool private_used;
 	uint16_t translated; /* MR_FLOW_SNAT | MR_FLOW_DNAT */
 	uint8_t counter_cnt, meter_cnt;
@@ -84,8 +87,8 @@ struct mr_packet {
 	uint8_t private_offset;
 	uint8_t private_bytes;
 	bool private_foreign; /* the session has none of its bytes */
-	uint32_t ran;     /* bit i: stage i of the pipeline was asked */
-	uint8_t *private; /* all stages' bytes: the session's, or `fresh` */
+	uint32_t ran;         /* bit i: stage i of the pipeline was asked */
+	uint8_t *private;     /* all stages' bytes: the session's, or `fresh` */
 	uint8_t fresh[MR_SESSION_PRIVATE_BYTES] __attribute__((aligned(8)));
 	struct mr_related related; /* with mr_decide_related() */
 	uint8_t attempts;          /* times it was decided */

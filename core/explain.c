@@ -207,7 +207,7 @@ static struct mr_flow_state *key_state(struct seen *s, unsigned family)
 static bool record_decides(const struct mr_packet *p, const struct seen *s, struct mr_explanation *x)
 {
 	const struct mr_flow_state *st = s->f.st;
-	bool syn = p->parsed->proto == MR_IP_TCP && (p->parsed->tcp_flags & 0x12) == 0x02;
+	bool syn = p->parsed->proto == MR_IP_TCP && p->parsed->tcp_flags & 0x02;
 	say(x, "flow record: session %u, %s direction", st->session, st->flags & MR_FLOW_REPLY ? "reply" : "forward");
 	if (!(st->flags & MR_FLOW_DECIDED))
 		say(x, "the record is undecided: the stages decide");
@@ -246,6 +246,9 @@ static void decided(struct mr_packet *p, struct mr_explanation *x)
 	bool store;
 	enum mr_decide_outcome outcome = mr_decide_settle(p, &d, true, &store);
 	if (outcome == MR_DECIDE_DROP) {
+		if (p->reject && p->pass->plan->pipeline[p->pipeline].to_kind == MR_TO_ROUTE)
+			say(x, "its sender is told by ICMP%s",
+				p->reject_ms ? ", unless a session comes of it meanwhile" : "");
 		drop(p->pass, x, p->reason);
 		return;
 	}
@@ -260,6 +263,8 @@ static void decided(struct mr_packet *p, struct mr_explanation *x)
 	if (p->related.found)
 		say(x, "an ICMP error about a packet of session %u%s", p->related.session,
 			p->related.changes ? ", translated as that one was" : "");
+	if (p->mss && p->parsed->proto == MR_IP_TCP && p->parsed->tcp_flags & 0x02)
+		say(x, "its MSS option becomes no larger than is allowed");
 	if (p->meter_cnt)
 		say(x, "passes %u rate limit%s, which may drop it", p->meter_cnt, p->meter_cnt > 1 ? "s" : "");
 	leave(p->pass, p->data, p->frame.len, p->parsed, p->interface_id, &how, x);

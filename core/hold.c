@@ -15,6 +15,7 @@ struct held {
 		struct mr_rewrite4 r4;
 		struct mr_rewrite6 r6;
 	};
+	uint32_t mss;
 	uint16_t flags, nexthop;
 	uint16_t next;
 	uint8_t ingress, family;
@@ -101,6 +102,7 @@ bool mr_hold_put(struct mr_hold *head, uint16_t slot, const struct mr_frame *f, 
 	x->frame = *f;
 	x->parsed = *p;
 	x->hash = how->hash;
+	x->mss = how->mss;
 	x->flags = how->st->flags;
 	x->nexthop = how->st->nexthop;
 	x->ingress = ingress;
@@ -146,9 +148,13 @@ static struct held take_first(struct hold *h, struct queue *q)
 static void carry_out(struct mr_worker *w, const struct held *x)
 {
 	const struct mr_flow_state st = { .flags = x->flags, .nexthop = x->nexthop };
-	const struct mr_found how = {
-		.st = &st, .r4 = &x->r4, .r6 = &x->r6, .ingress = x->ingress, .family = x->family, .hash = x->hash
-	};
+	const struct mr_found how = { .st = &st,
+		.r4 = &x->r4,
+		.r6 = &x->r6,
+		.ingress = x->ingress,
+		.family = x->family,
+		.hash = x->hash,
+		.mss = x->mss };
 	mr_turn_apply(w, x->frame, w->base + x->frame.addr, &x->parsed, x->ingress, &how);
 }
 

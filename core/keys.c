@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define TRIES 64 /* copies of a record that is being written; a writer is done long before */
+#define TRIES 1000 /* copies of a record that is being written; a writer is done long before */
 
 void mr_key_reverse(struct mr_flow_key *k, uint64_t seed)
 {

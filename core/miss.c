@@ -10,6 +10,7 @@
  * ports, quotas ...) for all of them.
  */
 #include "core/decide.h"
+#include "core/later.h"
 #include "core/pipeline.h"
 #include "core/turn.h"
 
@@ -67,7 +68,7 @@ static void carry_out(struct mr_worker *w, struct mr_packet *p, const struct mr_
 {
 	const struct mr_flow_state st = { .flags = d->flags, .nexthop = d->nexthop };
 	const struct mr_found how = {
-		.st = &st, .r4 = &d->r4, .r6 = &d->r6, .family = p->tuple.family, .hash = p->key.hash
+		.st = &st, .r4 = &d->r4, .r6 = &d->r6, .family = p->tuple.family, .hash = p->key.hash, .mss = p->mss
 	};
 	if (p->session)
 		count_in_record(w, p);
@@ -81,6 +82,17 @@ static void carry_out(struct mr_worker *w, struct mr_packet *p, const struct mr_
 	}
 }
 
+/* Dropped by a stage, which says what its sender is told, and when. */
+static void reject(struct mr_worker *w, const struct mr_packet *p)
+{
+	bool routes = w->plan->pipeline[p->pipeline].to_kind == MR_TO_ROUTE;
+	if (routes && p->reject_ms)
+		mr_later_put(w->later, p, p->reject, w->pass.now_ms + p->reject_ms);
+	else if (routes)
+		mr_answer(w, p->data, p->frame.len, p->parsed, p->ingress, p->reject, 0);
+	mr_transmit_drop(w, &p->frame, p->ingress, p->reason);
+}
+
 /* True when the packet is done with; false: it is to be decided again. */
 static bool settle(struct mr_worker *w, struct mr_packet *p)
 {
@@ -92,7 +104,9 @@ static bool settle(struct mr_worker *w, struct mr_packet *p)
 		return true;
 	case MR_DECIDE_DROP:
 		run_effects(w, p, false);
-		if (w->plan->pipeline[p->pipeline].to_kind == MR_TO_ROUTE)
+		if (p->reject)
+			reject(w, p);
+		else if (w->plan->pipeline[p->pipeline].to_kind == MR_TO_ROUTE)
 			mr_answer_drop(w, &p->frame, p->data, p->parsed, p->ingress, p->reason, 0);
 		else
 			mr_transmit_drop(w, &p->frame, p->ingress, p->reason);
@@ -169,7 +183,7 @@ static unsigned look_again(struct mr_worker *w, struct mr_packet **p, unsigned n
 {
 	struct mr_flow4 c4;
 	struct mr_flow6 c6;
-	struct mr_found f;
+	struct mr_found f = { 0 };
 	unsigned left = 0;
 	for (unsigned i = 0; i < n; i++) {
 		p[i]->session = 0;

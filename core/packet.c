@@ -5,12 +5,16 @@
  * The rule of the whole program is kept here: what is not a function of the flow key marks the decision as this packet's only.
  */
 #include "core/decide.h"
+#include "core/icmp.h"
 #include "core/keys.h"
 #include "core/layout.h"
+#include "core/mss.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+#define REJECT_MS_MAX 3600000 /* an answer after an hour answers nothing */
 
 bool mr_packet_key(const struct mr_parsed *p, const void *data, uint16_t zone, uint64_t seed, struct mr_flow_key *out)
 {
@@ -102,6 +106,8 @@ void mr_packet_reset(struct mr_packet *p)
 	p->timeouts = 0;
 	p->translated = 0;
 	p->related.found = false;
+	p->mss = 0;
+	p->reject = MR_ICMP_NONE;
 	p->counter_cnt = p->meter_cnt = 0;
 	p->ran = 0;
 	p->this_packet_only = two_types(p->parsed);
@@ -349,7 +355,24 @@ uint64_t mr_packet_time_ns(const struct mr_packet *p)
 void mr_decide_drop(struct mr_packet *p, unsigned reason)
 {
 	p->verdict = MR_VERDICT_DROP;
+	p->reject = MR_ICMP_NONE;
 	p->reason = reason && reason < MR_REASON_CNT ? reason : MR_REASON_STAGE;
+}
+
+void mr_decide_reject_later(struct mr_packet *p, unsigned reason, enum mr_reject with, uint32_t delay_ms)
+{
+	static const uint8_t kind[] = { [MR_REJECT_NET_UNREACHABLE] = MR_ICMP_NET_UNREACHABLE,
+		[MR_REJECT_HOST_UNREACHABLE] = MR_ICMP_HOST_UNREACHABLE,
+		[MR_REJECT_PORT_UNREACHABLE] = MR_ICMP_PORT_UNREACHABLE,
+		[MR_REJECT_PROHIBITED] = MR_ICMP_ADMIN_PROHIBITED };
+	mr_decide_drop(p, reason);
+	p->reject = (unsigned)with < sizeof(kind) ? kind[with] : MR_ICMP_NONE;
+	p->reject_ms = delay_ms < REJECT_MS_MAX ? delay_ms : REJECT_MS_MAX;
+}
+
+void mr_decide_reject(struct mr_packet *p, unsigned reason, enum mr_reject with)
+{
+	mr_decide_reject_later(p, reason, with, 0);
 }
 
 void mr_decide_tunnel(struct mr_packet *p, uint16_t tunnel)
@@ -410,6 +433,11 @@ int mr_decide_related(struct mr_packet *p)
 	if (r->source)
 		mr_decide_source(p, mr_key_destination(&r->was), MR_PORT_KEEP);
 	return 0;
+}
+
+void mr_decide_mss(struct mr_packet *p, uint16_t max_bytes)
+{
+	p->mss = mr_mss_both(p->mss, max_bytes ? max_bytes : MR_MSS_AUTO);
 }
 
 void mr_decide_count(struct mr_packet *p, uint16_t counter)

@@ -2,6 +2,7 @@
 #include "core/split.h"
 
 #include "core/apply.h"
+#include "core/mss.h"
 
 #include <string.h>
 
@@ -137,6 +138,8 @@ void mr_split_send(struct mr_worker *w, const struct mr_frame *f, uint8_t *data,
 	unsigned reason = !cnt ? MR_REASON_TOO_BIG : got < cnt ? MR_REASON_NO_FRAMES : MR_REASON_NONE;
 	if (!reason)
 		reason = rewrite(data, f->len, p, how);
+	if (!reason && how->mss)
+		mr_mss_clamp(data + p->l4_off, p, how->mss, nh);
 	if (!reason && mr_split_begin(&s, data, p, nh->mtu - outer) != cnt) /* the header copied is the rewritten one */
 		reason = MR_REASON_TOO_BIG;
 	unsigned sent = 0;

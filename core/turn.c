@@ -7,6 +7,7 @@
 #include "core/fragment.h"
 #include "core/hold.h"
 #include "core/icmp.h"
+#include "core/later.h"
 #include "core/route.h"
 #include "core/tier.h"
 
@@ -111,6 +112,8 @@ unsigned mr_worker_poll(struct mr_worker *w)
 	if (!got && atomic_load_explicit(&w->waking, memory_order_relaxed))
 		wake_tier(w);
 	mr_turn_fragments_end(w);
+	if (mr_later_due(w->later, w->pass.now_ms))
+		mr_later_send(w);
 	mr_transmit_flush(w);
 	service_all(w);
 	mr_transmit_sent(w);
@@ -148,6 +151,7 @@ static void free_parts(struct mr_worker *w)
 	mr_hold_destroy(w->hold);
 	mr_fragment_destroy(w->fragments);
 	mr_icmp_limit_destroy(w->icmp_limit);
+	mr_later_destroy(w->later);
 	free(w->egress);
 	free(w);
 }
@@ -164,7 +168,8 @@ int mr_worker_create(struct mr_shared *sh, unsigned idx, struct mr_worker **out,
 	w->hold = mr_hold_create(census.total_cnt / sh->worker_cnt / 8);
 	w->fragments = mr_fragment_create(census.total_cnt / sh->worker_cnt / 8);
 	w->icmp_limit = mr_icmp_limit_create(mr_flows_seed(sh->flows) + idx);
-	if (!w->egress || !w->hold || !w->fragments || !w->icmp_limit) {
+	w->later = mr_later_create(mr_flows_seed(sh->flows));
+	if (!w->egress || !w->hold || !w->fragments || !w->icmp_limit || !w->later) {
 		free_parts(w);
 		return mr_error_set(e, -ENOMEM, "no memory for worker %u", idx);
 	}

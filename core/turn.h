@@ -56,6 +56,7 @@ struct mr_found {
 	uint8_t ingress;
 	uint8_t family;
 	uint64_t hash;
+	uint32_t mss;    /* core/mss.h; of a record always 0: segments with SYN are the stages' */
 	const void *rec; /* the live record: mr_turn_ref() names it */
 };
 
@@ -126,6 +127,7 @@ struct mr_worker {
 	const uint8_t *version[2]; /* of the buckets of IPv4 and IPv6 destinations (core/route.h) */
 	struct mr_hold *hold;
 	struct mr_icmp_limit *icmp_limit;
+	struct mr_later *later; /* ICMP errors to be sent after a while (core/later.h) */
 	uint64_t mac, mac_mask; /* of the interface being served: its first six bytes; mask 0: it has none */
 
 	uint16_t nexthop_slot[MR_NEXTHOP_WAYS]; /* 0 = empty */

@@ -5,6 +5,7 @@
 #include "core/apply.h"
 #include "core/decide.h"
 #include "core/hold.h"
+#include "core/mss.h"
 #include "core/route.h"
 #include "core/split.h"
 #include "core/turn.h"
@@ -14,7 +15,6 @@
 #define TCP_FIN     0x01
 #define TCP_SYN     0x02
 #define TCP_RST     0x04
-#define TCP_ACK     0x10
 #define PARSE_AHEAD 12 /* frames whose headers are asked for before they are read */
 
 /* ---- hits ----------------------------------------------------------------------------------------------------- */
@@ -127,8 +127,9 @@ static __attribute__((noinline)) void refused(struct mr_worker *w, const struct 
 		mr_transmit_drop(w, f, ingress, reason);
 }
 
+/* mss: how->mss, which of a record is 0. */
 static __always_inline void apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p,
-	uint8_t ingress, const struct mr_found *how)
+	uint8_t ingress, const struct mr_found *how, uint32_t mss)
 {
 	const struct mr_nexthop *nh = nexthop(w, how->st->nexthop);
 	unsigned interface_id = w->plan->ingress[ingress].interface_id;
@@ -149,6 +150,8 @@ static __always_inline void apply(struct mr_worker *w, struct mr_frame f, uint8_
 		refused(w, &f, data, p, ingress, how, nh, reason);
 		return;
 	}
+	if (mss) /* not before: who is told of a refusal reads what he sent.  Only the front has moved. */
+		mr_mss_clamp(start + p->l4_off, p, mss, nh);
 	f.addr += data - start;
 	mr_transmit_frame(w, &f, nh->kind == MR_NH_BACK ? interface_id : nh->egress, ingress);
 }
@@ -156,7 +159,7 @@ static __always_inline void apply(struct mr_worker *w, struct mr_frame f, uint8_
 void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, uint8_t ingress,
 	const struct mr_found *how)
 {
-	apply(w, f, data, p, ingress, how);
+	apply(w, f, data, p, ingress, how, how->mss);
 }
 
 /* The part of a decision that happens to each packet.  False: over the rate of a limit. */
@@ -284,8 +287,8 @@ static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr
 	/* After a RST both records are marked, so that the session hears it when both ends go on. */
 	if (p->proto == MR_IP_TCP && !(p->flags & MR_PKT_FRAG_LATER) &&
 		(p->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST) || f->st->flags & (MR_FLOW_TRACK | MR_FLOW_CLOSING))) {
-		/* A SYN may begin a new conversation between the same ends: that is for the stages. */
-		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN || !tell_session(w, f, p->tcp_flags))
+		/* A SYN may begin a new conversation between the same ends, and brings options: that is for the stages. */
+		if (p->tcp_flags & TCP_SYN || !tell_session(w, f, p->tcp_flags))
 			return false;
 	}
 	record_count(w, f->live, frame.len);
@@ -295,7 +298,7 @@ static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr
 		mr_transmit_drop(w, &frame, f->ingress, MR_REASON_METER);
 		return true;
 	}
-	apply(w, frame, w->in.data[i], p, f->ingress, f);
+	apply(w, frame, w->in.data[i], p, f->ingress, f, 0);
 	return true;
 }
 
@@ -399,7 +402,7 @@ static void hits(struct mr_worker *w)
 {
 	struct mr_arrivals *in = &w->in;
 	struct run run = { 0 };
-	struct mr_found f;
+	struct mr_found f = { 0 };
 	if (in->cnt4)
 		mr_flows_lookup4(w->sh->flows, in->key4, in->hash4, in->cnt4, in->rec4, in->copy4);
 	if (in->cnt6)
