@@ -28,19 +28,22 @@ static bool way_usable(const struct mr_bucket_head *h, unsigned way, uint32_t no
 	return !h->freed_ms[way] || (since_ms >= MR_FLOW_QUARANTINE_MS && since_ms < UINT32_MAX - 60000);
 }
 
-/* The first usable way that the other item has not got, and how many are left. */
-static unsigned ways_usable(const uint8_t *bucket, const struct item *other, uint32_t now_ms, unsigned *first)
+/* How many usable ways there are that the other item has not got; of these the one the key is looked for first, or else the first. */
+static unsigned ways_usable(
+	const uint8_t *bucket, const struct item *it, const struct item *other, uint32_t now_ms, unsigned *best)
 {
 	const struct mr_bucket_head *h = (const struct mr_bucket_head *)bucket;
-	unsigned cnt = 0;
+	unsigned usable = 0, cnt = 0, first = mr_flow_way_first(it->hash);
 
 	for (uint32_t free_ways = mr_flow_match(h, 0); free_ways; free_ways &= free_ways - 1) {
 		unsigned way = (unsigned)__builtin_ctz(free_ways) / 2;
 		if ((other && other->bucket == bucket && other->way == way) || !way_usable(h, way, now_ms))
 			continue;
-		if (!cnt++)
-			*first = way;
+		usable |= 1u << way;
+		cnt++;
 	}
+	if (usable)
+		*best = usable >> first & 1 ? first : (unsigned)__builtin_ctz(usable);
 	return cnt;
 }
 
@@ -108,12 +111,12 @@ static int choose(
 	unsigned way2 = 0;
 
 	it->bucket = mr_flow_primary_of(s, it->hash);
-	unsigned left1 = ways_usable(it->bucket, other, now_ms, &it->way);
+	unsigned left1 = ways_usable(it->bucket, it, other, now_ms, &it->way);
 	if (left1 > MR_FLOW_WAYS - WAYS_FIRST)
 		return 0;
 	if (reach < SECONDARY)
 		return -EAGAIN;
-	unsigned left2 = ways_usable(mr_flow_secondary_of(s, it->hash), other, now_ms, &way2);
+	unsigned left2 = ways_usable(mr_flow_secondary_of(s, it->hash), it, other, now_ms, &way2);
 	if (left1 && left1 >= left2)
 		return 0;
 	it->spills = true;
@@ -125,8 +128,8 @@ static int choose(
 		return -EAGAIN;
 	it->overflow = true;
 	uint8_t *over1 = mr_flow_overflow_at(s, it->hash, 0), *over2 = mr_flow_overflow_at(s, it->hash, 1);
-	left1 = ways_usable(over1, other, now_ms, &it->way);
-	left2 = ways_usable(over2, other, now_ms, &way2);
+	left1 = ways_usable(over1, it, other, now_ms, &it->way);
+	left2 = ways_usable(over2, it, other, now_ms, &way2);
 	it->bucket = over1;
 	if (left1 < left2) {
 		it->bucket = over2;

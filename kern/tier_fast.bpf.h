@@ -73,6 +73,10 @@ static __always_inline struct mr_flow_state *fast_find(const struct mr_key4 *key
 	struct mr_bucket4 *b = bpf_map_lookup_elem(&flows4, &idx);
 	if (!b)
 		return (void *)0;
+	/* Most are where they are looked for first, and the head need not be waited for. */
+	struct mr_flow4 *rec = &b->rec[mr_flow_way_first(f->hash)];
+	if (mr_flow_take(key, rec, sizeof(*key) / 8, &f->r4, sizeof(f->r4) / 8, &f->t))
+		return &rec->st;
 	__u64 tags = mr_flow_tags(&b->head, mr_flow_tag(f->hash));
 	if (!tags) {
 		if (!(mr_flow_load64(&b->head.spilled) & mr_flow_spill_bit(f->hash)))
@@ -81,7 +85,7 @@ static __always_inline struct mr_flow_state *fast_find(const struct mr_key4 *key
 	}
 	__u32 way = mr_flow_tags_way(tags);
 	MR_OPAQUE(way);
-	struct mr_flow4 *rec = &b->rec[way & (MR_FLOW_WAYS - 1)];
+	rec = &b->rec[way & (MR_FLOW_WAYS - 1)];
 	if (!mr_flow_take(key, rec, sizeof(*key) / 8, &f->r4, sizeof(f->r4) / 8, &f->t))
 		return (void *)0;
 	return &rec->st;

@@ -128,6 +128,37 @@ static void test_pipeline(struct bed *b)
 	printf("the pipeline of a record is the packet's\n");
 }
 
+/* Another key has the way where this one is looked for first. */
+static void test_other_way(struct bed *b)
+{
+	static struct scene s;
+	struct mr_rewrite4 rw = { 0 };
+	struct mr_flow_state st = { .flags = 0 };
+	unsigned buckets = mr_flows_buckets4(b->flows);
+	mr_flow_ref other;
+	good(b, &s, 4, 17);
+	struct mr_key4 k = s.k4;
+	uint64_t hash;
+	do {
+		k.saddr_be++;
+		hash = mr_flow_hash4(&k, BED_SEED);
+	} while (mr_flow_bucket_primary(hash, buckets) != mr_flow_bucket_primary(s.hash, buckets) ||
+		mr_flow_way_first(hash) != mr_flow_way_first(s.hash));
+	install(b, &s);
+	CHECK(s.ref % MR_FLOW_WAYS == mr_flow_way_first(s.hash), "the way is free");
+	expect_good(b, &s, "in its first way");
+	take_away(b, &s);
+	CHECK(!mr_flows_insert4(b->flows, &k, hash, &rw, &st, b->now_ms, &other), "insert");
+	CHECK(other % MR_FLOW_WAYS == mr_flow_way_first(s.hash), "the other has it");
+	install(b, &s);
+	CHECK(s.ref % MR_FLOW_WAYS != mr_flow_way_first(s.hash), "it has another");
+	expect_good(b, &s, "in another way");
+	take_away(b, &s);
+	expect_up(b, &s, "gone, and the other is not taken for it");
+	CHECK(!mr_flows_free(b->flows, other, 0, b->now_ms), "free");
+	printf("a record in another way than its first is found\n");
+}
+
 static void test_second_bucket(struct bed *b)
 {
 	static struct scene s;
@@ -246,6 +277,7 @@ int main(int argc, char **argv)
 	test_generated(&b);
 	test_effects(&b);
 	test_pipeline(&b);
+	test_other_way(&b);
 	test_second_bucket(&b);
 	test_give_back(&b);
 	test_marks(&b);

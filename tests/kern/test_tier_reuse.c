@@ -99,7 +99,7 @@ static void *churn(void *arg)
 	return NULL;
 }
 
-/* Two keys with one home and different tags. */
+/* Two keys with one home, one first way and different tags. */
 static void choose(struct reuse *u, struct reuse_wrap *w)
 {
 	unsigned cnt = 0;
@@ -107,7 +107,7 @@ static void choose(struct reuse *u, struct reuse_wrap *w)
 		struct mr_key4 k4 = { 1, 17, 0, a, 2, 3, 4 };
 		struct mr_key6 k6 = { 1, 17, 0, 3, 4, { a, 5 }, { 6, 7, 8, 9 } };
 		uint64_t hash = u->v6 ? mr_flow_hash6(&k6, SEED) : mr_flow_hash4(&k4, SEED);
-		if (mr_flow_bucket_primary(hash, REUSE_BUCKETS) != 1)
+		if (mr_flow_bucket_primary(hash, REUSE_BUCKETS) != 1 || mr_flow_way_first(hash) != 0)
 			continue;
 		u->k4[cnt] = w->bss->key4[cnt] = k4;
 		u->k6[cnt] = w->bss->key6[cnt] = k6;
