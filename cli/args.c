@@ -90,7 +90,11 @@ static int read_option(
 		value = argv[++*i];
 	}
 	if (v >= 0) {
-		if (c->value[v])
+		if (o->many && c->many_cnt == MR_CLI_ARGS)
+			return mr_error_set(e, -EINVAL, "--%s is given more than %d times", o->name, MR_CLI_ARGS);
+		if (o->many)
+			c->many[c->many_cnt++] = value;
+		else if (c->value[v])
 			return mr_error_set(e, -EINVAL, "--%s is given twice", o->name);
 		c->value[v] = value ? value : "";
 	} else if (g == GLOBAL_NAME) {

@@ -20,13 +20,14 @@
 
 #define MR_EXIT_FAILURE 1
 #define MR_EXIT_MISUSE  2
-#define MR_CLI_OPTIONS  12 /* of one verb */
+#define MR_CLI_OPTIONS  20 /* of one verb */
 #define MR_CLI_ARGS     64
 
 struct mr_cli_option {
 	const char *name;     /* without the dashes; NULL ends the table */
 	const char *argument; /* what to call its value; NULL = a switch */
 	const char *help;
+	bool many; /* may be given several times; one option of a verb */
 };
 
 struct mr_cli;
@@ -48,6 +49,8 @@ struct mr_cli {
 	const char *value[MR_CLI_OPTIONS]; /* of the verb's options, by index; a switch that was given has "" */
 	const char *arg[MR_CLI_ARGS + 1];  /* NULL-terminated */
 	int arg_cnt;
+	const char *many[MR_CLI_ARGS + 1]; /* values of the option that may be given several times; NULL-terminated */
+	int many_cnt;
 };
 
 extern const struct mr_cli_verb mr_cli_verbs[];
@@ -66,6 +69,13 @@ int mr_args_number(const char *what, const char *text, uint64_t min, uint64_t ma
 int mr_args_duration_ms(const char *what, const char *text, uint64_t *out, struct mr_error *e);
 /* All arguments from `first` on, with a space between, in `out`.  -EINVAL when they do not fit. */
 int mr_args_join(const struct mr_cli *c, int first, char *out, size_t bytes, struct mr_error *e);
+
+/*
+ * when.c: "14:03", "14:03:07" (today), "2026-01-02 14:03", RFC 3339, "-10m", into the first and last nanosecond of what is named: a minute, a
+ * second ... or a day.  Without a zone it is local time (TZ).  -EINVAL with a sentence, also for what is still to come.
+ */
+int mr_when_read(
+	const char *what, const char *text, uint64_t now_ns, uint64_t *from_ns, uint64_t *to_ns, struct mr_error *e);
 
 /* Remembers `candidate` in *best when it is nearer to `word` than what *best holds; words that share too little never are. */
 void mr_suggest_consider(const char *word, const char *candidate, const char **best);
@@ -126,6 +136,7 @@ int mr_verb_top(const struct mr_cli *c);
 int mr_verb_reload(const struct mr_cli *c);
 int mr_verb_explain(const struct mr_cli *c);
 int mr_verb_flows(const struct mr_cli *c);
+int mr_verb_nat(const struct mr_cli *c);
 int mr_verb_help(const struct mr_cli *c);
 int mr_verb_version(const struct mr_cli *c);
 

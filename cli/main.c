@@ -21,14 +21,26 @@
 
 static const struct mr_cli_option show_options[] = {
 	FLOW_FILTERS,
-	{ "limit", "N", "show no more flows or routes than this (default 100, at most 10000)" },
+	{ "limit", "N", "show no more flows, routes (100), subscribers or mappings (20) than this, at most 10000" },
 	{ "all", NULL, "drops: also reasons that never happened" },
+	{ "addresses", NULL, "nat: the outside addresses and the use of their ports" },
+	{ "subscribers", NULL, "nat: inside addresses, those with the most sessions first" },
+	{ "mappings", NULL, "nat: which inside address and port has which outside one" },
+	{ "inside", "ADDR[:PORT]", "nat: subscribers or mappings of this inside address" },
+	{ "outside", "ADDR[:PORT]", "nat: mappings of this outside address" },
 	{ NULL, NULL, NULL },
 };
 
 static const struct mr_cli_option flows_options[] = {
 	FLOW_FILTERS,
 	{ "all", NULL, "every flow (when no filter is given)" },
+	{ NULL, NULL, NULL },
+};
+
+static const struct mr_cli_option nat_options[] = {
+	{ "proto", "NAME", "tcp, udp, icmp, gre, esp, sctp or a number (default: any)" },
+	{ "at", "TIME", "when (default: ever, as far as the log goes)" },
+	{ "log", "FILE", "instead of the running instance's; may be given several times; - is stdin", true },
 	{ NULL, NULL, NULL },
 };
 
@@ -69,8 +81,8 @@ const struct mr_cli_verb mr_cli_verbs[] = {
 	{ "check", "FILE [--diff]", "validate FILE and show what would be done, touching nothing", NULL, check_options,
 		1, 1, mr_verb_check },
 	{ "show",
-		"[interfaces | pipelines | stages | flows | drops | routes [PREFIX] | neighbours | frames | "
-		"workers | config]",
+		"[interfaces | pipelines | stages | flows | drops | routes [PREFIX] | neighbours | nat [STAGE] | "
+		"frames | workers | config]",
 		"what a running instance does and counts",
 		"Without a word: a summary.  Counters never go back while the instance runs.", show_options, 0, 2,
 		mr_verb_show },
@@ -92,6 +104,16 @@ const struct mr_cli_verb mr_cli_verbs[] = {
 	{ "flows", "delete [FILTER]...", "end flows: the next packet of each is decided anew",
 		"Needs at least one filter, or --all.  To see flows: millrace show flows", flows_options, 1, 1,
 		mr_verb_flows },
+	{ "nat", "who ADDRESS[:PORT] [--at TIME]", "who had an outside address and port, from the log of nat44",
+		"TIME: 14:03 or 14:03:07 (today), '2026-01-02 14:03', 2026-01-02T14:03:07Z, -10m.  Without a zone it\n"
+		"is local time (TZ); 14:03 is any moment of that minute, 14:03:07 any of that second, a day alone any\n"
+		"of that day.  Answers are in UTC.\n"
+		"Files that logrotate made of FILE (FILE.1, FILE.2.gz ...) are read too.\n"
+		"Exit code 0: somebody had it, or nobody had; 1: the log does not say.\n"
+		"\n"
+		"  millrace nat who 203.0.113.64:40123 --proto tcp --at 14:03\n"
+		"  journalctl -t millrace -o cat | millrace nat who 203.0.113.64:40123 --log -",
+		nat_options, 1, 2, mr_verb_nat },
 	{ "cleanup", "[--device DEVICE]", "remove what an instance left that does not run any more",
 		"With on_exit: drop the program of an interface stays when Millrace ends, and drops what its pipelines "
 		"match\n"
