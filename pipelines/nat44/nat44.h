@@ -3,10 +3,12 @@
  * nat44.h - stage type `nat44`: many inside addresses behind a few outside ones.
  *
  *     options.c   what the configuration says, checked and made ready
+ *     range.c     sets of addresses
  *     static.c    static rules: one to one, and forwards of ports
  *     decide.c    what becomes of a packet
  *     session.c   what a session has taken, and gives back
- *     nat44.c     the stage: instances and what they share, match, check
+ *     nat44.c     the stage: instances and what they share, match
+ *     check.c     what `millrace check` says
  *     ports.c store.c   outside addresses, subscribers, mappings (store.h)
  *     log.c show.c      who had what when (log.h), `millrace show nat`
  *
@@ -31,9 +33,9 @@ enum nat_unsolicited { NAT_UNSOLICITED_DROP, NAT_UNSOLICITED_ANSWER };
 enum nat_log_events { NAT_LOG_SESSIONS, NAT_LOG_BLOCKS };
 
 struct nat_static_options {
-	struct mr_position at;
 	struct mr_prefix inside, outside;
 	struct mr_range_list proto, ports, inside_ports;
+	struct mr_position at;
 };
 
 struct nat_limit_options {
@@ -239,6 +241,8 @@ void nat_commit(void *stage, unsigned worker, struct mr_packet *p);
 void nat_expire(void *stage, const void *priv, const struct mr_session_end *end);
 bool nat_keeps(void *stage, const void *priv);
 
+/* As mr_stage_type.check. */
+void nat_check(void *stage, struct mr_check *check);
 /* show.c: answers `show nat`.  As mr_stage_type.ask. */
 int nat_ask(void *stage, const char *request, char **answer);
 

@@ -45,7 +45,8 @@ static const struct mr_option rule_options[] = {
 static const struct mr_option limit_options[] = {
 	LIMIT("sessions", sessions, .help = "sessions at once; 0: any number"),
 	LIMIT("mappings", mappings, .help = "mappings at once; 0: any number"),
-	LIMIT("blocks", blocks, AT(nat_limit_options, blocks_at), .help = "blocks of ports; 0: any number"),
+	MR_OPT("blocks", MR_TYPE_UINT, struct nat_limit_options, blocks, .max = NAT_BLOCKS_MAX,
+		AT(nat_limit_options, blocks_at), .help = "blocks of ports; 0: as many as there can be"),
 	MR_OPT_END,
 };
 
