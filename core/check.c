@@ -6,6 +6,7 @@
 #include "core/reload.h"
 #include "core/route.h"
 #include "core/show_part.h"
+#include "core/stage_check.h"
 #include "core/tier.h"
 
 #include <errno.h>
@@ -33,6 +34,11 @@ static void warn(struct check *k, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	json_array_append_new(k->warnings, json_string(text));
+}
+
+static void warn_of_stage(void *ctx, const char *text)
+{
+	warn(ctx, "%s", text);
 }
 
 /* What of the kernel tier it will have, as far as that can be told before its program is on the device. */
@@ -385,8 +391,11 @@ int mr_runtime_check(const char *path, bool json, FILE *out, struct mr_error *e)
 			pipelines_json(k), "worker_cores", workers_json(k), "memory", memory_json(k));
 		warn_of_zones(k);
 		warn_of_routing(k);
+		err = mr_stage_check(k->config, k->worker_cnt, warn_of_stage, k, e);
 		json_object_set(data, "warnings", k->warnings);
-		if (json) {
+		if (err) {
+			json_decref(data);
+		} else if (json) {
 			json_t *envelope = json_pack("{s:s, s:o, s:i, s:o}", "schema", "millrace/check/1", "file",
 				mr_show_text(path), "generation", 0, "data", data);
 			if (!envelope)

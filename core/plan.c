@@ -465,6 +465,12 @@ failed:
 
 int mr_plan_check(const struct mr_config *config, unsigned worker_cnt, struct mr_error *e)
 {
+	return mr_plan_visit(config, worker_cnt, NULL, NULL, e);
+}
+
+int mr_plan_visit(
+	const struct mr_config *config, unsigned worker_cnt, mr_plan_visit_fn fn, void *ctx, struct mr_error *e)
+{
 	struct mr_plan *plan = NULL;
 	struct mr_plan_env env = { .stats = mr_stats_create(worker_cnt),
 		.nexthops = mr_nexthops_create(NULL),
@@ -482,6 +488,8 @@ int mr_plan_check(const struct mr_config *config, unsigned worker_cnt, struct mr
 			.is_file = !config->interfaces[i].device };
 	if (!err)
 		err = mr_plan_create(config, &env, &plan, e);
+	for (unsigned i = 0; plan && fn && i < plan->stage_cnt; i++)
+		fn(ctx, &plan->stage[i]);
 	if (plan) {
 		drop_contents(plan);
 		free(plan);

@@ -138,6 +138,10 @@ int mr_plan_create(
 
 /* Makes and ends a plan without touching a device: every fault of the file that a plan would find, found early.  Errors as above. */
 int mr_plan_check(const struct mr_config *config, unsigned worker_cnt, struct mr_error *e);
+/* The same, and calls fn with every stage in between. */
+typedef void (*mr_plan_visit_fn)(void *ctx, const struct mr_plan_stage *stage);
+int mr_plan_visit(
+	const struct mr_config *config, unsigned worker_cnt, mr_plan_visit_fn fn, void *ctx, struct mr_error *e);
 
 /* Lets the stages of `plan` adopt from env->previous.  After everything that may fail, before publishing. */
 void mr_plan_adopt(struct mr_plan *plan, struct mr_plan *previous);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/reload.h"
 
+#include "core/announce.h"
 #include "core/egress.h"
 #include "core/hotplug.h"
 #include "core/mirror.h"
@@ -390,6 +391,7 @@ static int swap_to(struct mr_runtime *rt, struct mr_config *c, struct mr_error *
 	rt->serial++;
 	rt->loaded_at = time(NULL);
 	mr_reload_timeouts(rt, plan);
+	mr_announce_follow(rt, plan);
 	keep_exit(rt, plan);
 	follow_promiscuous(rt, plan->config);
 	close_left_over(rt, plan);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/runtime.h"
 
+#include "core/announce.h"
 #include "core/control.h"
 #include "core/egress.h"
 #include "core/handoff.h"
@@ -359,6 +360,7 @@ int mr_runtime_create(const struct mr_runtime_options *opt, struct mr_runtime **
 	if (err)
 		goto failed;
 	sweep_leftovers(rt);
+	mr_announce_follow(rt, plan);
 	rt->started_ns = mr_runtime_now_ms() * 1000000;
 	rt->loaded_at = time(NULL);
 	*out = rt;
@@ -390,6 +392,7 @@ static void on_timer(struct mr_runtime *rt)
 	mr_egress_tick(rt);
 	mr_hotplug_poll(rt);
 	mr_mirror_tick(rt);
+	mr_announce_tick(rt);
 	if (mr_hotplug_drained(rt)) {
 		mr_runtime_log(rt, "all capture files are read to their end");
 		rt->stopping = true;
@@ -467,6 +470,7 @@ void mr_runtime_destroy(struct mr_runtime *rt)
 	if (!rt)
 		return;
 	struct mr_shared *sh = &rt->sh;
+	mr_announce_destroy(rt);
 	leave_devices(rt);
 	for (unsigned w = 0; w < sh->worker_cnt; w++)
 		if (rt->worker[w])

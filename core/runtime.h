@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <time.h>
 
+struct mr_announce;
 struct mr_control;
 struct mr_egresses;
 struct mr_leave;
@@ -69,10 +70,11 @@ struct mr_runtime {
 	struct mr_runtime_interface interface[MR_MAX_INTERFACES + 1]; /* by id */
 	struct mr_runtime_removed removed[MR_MAX_INTERFACES];         /* the oldest first */
 	uint64_t shim_cookie;
-	uint64_t started_ns;      /* CLOCK_MONOTONIC */
-	uint64_t serial;          /* generations so far */
-	uint64_t outdated_serial; /* ... when flow records of older ones were last made nobody's */
-	time_t loaded_at;         /* wall clock of the last load, for show */
+	uint64_t started_ns;          /* CLOCK_MONOTONIC */
+	uint64_t serial;              /* generations so far */
+	uint64_t outdated_serial;     /* ... when flow records of older ones were last made nobody's */
+	time_t loaded_at;             /* wall clock of the last load, for show */
+	struct mr_announce *announce; /* addresses of ours in the kernel; NULL = none were wanted */
 	struct mr_control *control;
 	struct mr_links *links;
 	struct mr_egresses *egress; /* what the kernel tier may send by; NULL = there is no tier */

@@ -166,6 +166,18 @@ static bool keeps(void *stage, const void *priv)
 	return !is_mine(l, priv) || !l->forgets;
 }
 
+/* One warning for each of `announce`, and what the box says of it. */
+static void check(void *stage, struct mr_check *check)
+{
+	struct life *l = stage;
+	for (uint32_t i = 0; l->o->warns && i < l->o->announce.cnt; i++) {
+		const struct mr_prefix *p = &l->o->announce.items[i];
+		const char *device = mr_check_on_link(check, p);
+		mr_check_warn(check, l->o->announce.at, "number %u: local %d, on %s, proxied %d", i,
+			mr_check_is_local(check, p), device ? device : "-", mr_check_is_proxied(check, p));
+	}
+}
+
 MR_STAGE_PLUGIN = {
 	.abi = MR_STAGE_ABI,
 	.type = LIFE_BYTES == 8 ? "life" : "life16",
@@ -179,4 +191,5 @@ MR_STAGE_PLUGIN = {
 	.abort = give_up,
 	.expire = expire,
 	.keeps = keeps,
+	.check = check,
 };
