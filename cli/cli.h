@@ -125,6 +125,7 @@ int mr_ask_filters(const struct mr_cli *c, json_t *request, struct mr_error *e);
 /* ---- text.c: what the answers to show look like for people ---------------------------------------------------------- */
 
 void mr_text_show(const char *what, const json_t *answer, FILE *out); /* what NULL = the summary */
+void mr_text_nat(const json_t *data, FILE *out);                      /* text_nat.c */
 
 /* ---- verbs --------------------------------------------------------------------------------------------------------- */
 

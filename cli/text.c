@@ -525,6 +525,8 @@ void mr_text_show(const char *what, const json_t *answer, FILE *out)
 		show_routes(data, out);
 	} else if (!strcmp(what, "neighbours")) {
 		show_neighbours(part, out);
+	} else if (!strcmp(what, "nat")) {
+		mr_text_nat(data, out);
 	} else if (!strcmp(what, "workers")) {
 		show_workers(part, out);
 	} else {

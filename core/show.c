@@ -169,6 +169,11 @@ static json_t *answer_show(struct mr_runtime *rt, const json_t *request, struct 
 			return NULL;
 		return envelope(rt, "show-routes", mr_show_routes(rt, request, e));
 	}
+	if (what && !strcmp(what, "nat")) {
+		if (check_keys(request, "verb what stage addresses subscribers mappings inside outside limit", e))
+			return NULL;
+		return envelope(rt, "show-nat", mr_show_nat(rt, request, e));
+	}
 	if (what && !strcmp(what, "drops")) {
 		json_t *all = json_object_get(request, "all");
 		if (check_keys(request, "verb what all", e))
@@ -201,7 +206,7 @@ static json_t *answer_show(struct mr_runtime *rt, const json_t *request, struct 
 		return envelope(rt, "show-config", mr_show_config(rt));
 	mr_error_set(e, -EINVAL,
 		"there is no '%s' to show; there are interfaces, pipelines, stages, flows, drops, routes, neighbours, "
-		"frames, workers and config",
+		"nat, frames, workers and config",
 		what);
 	return NULL;
 }

@@ -45,6 +45,8 @@ json_t *mr_show_flows_delete(struct mr_runtime *rt, const json_t *request, struc
 /* show_routes.c: objects */
 json_t *mr_show_routes(struct mr_runtime *rt, const json_t *request, struct mr_error *e);
 json_t *mr_show_neighbours(struct mr_runtime *rt);
+/* show_nat.c */
+json_t *mr_show_nat(struct mr_runtime *rt, const json_t *request, struct mr_error *e);
 /* show_explain.c */
 json_t *mr_show_explain(struct mr_runtime *rt, const json_t *request, struct mr_error *e);
 

@@ -359,4 +359,5 @@ const struct mr_stage_type mr_nat44_stage = {
 	.keeps = nat_keeps,
 	.tick = nat_tick,
 	.match = nat_match,
+	.ask = nat_ask,
 };
