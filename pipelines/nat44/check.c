@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <stdio.h>
+#include <string.h>
 
 static void check_timeouts(const struct nat *n, struct mr_check *check)
 {

@@ -360,4 +360,5 @@ const struct mr_stage_type mr_nat44_stage = {
 	.tick = nat_tick,
 	.match = nat_match,
 	.ask = nat_ask,
+	.check = nat_check,
 };
