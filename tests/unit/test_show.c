@@ -122,6 +122,7 @@ Test(show, every_answer_has_the_envelope)
 		{ "{\"verb\":\"show\",\"what\":\"frames\"}", "millrace/show-frames/1" },
 		{ "{\"verb\":\"show\",\"what\":\"workers\"}", "millrace/show-workers/1" },
 		{ "{\"verb\":\"show\",\"what\":\"config\"}", "millrace/show-config/1" },
+		{ "{\"verb\":\"show\",\"what\":\"nat\"}", "millrace/show-nat/1" },
 		{ "{\"verb\":\"version\"}", "millrace/version/1" },
 		{ "{\"verb\":\"reload\"}", "millrace/reload/1" },
 		{ "{\"verb\":\"flows-delete\",\"all\":true}", "millrace/flows-delete/1" },
