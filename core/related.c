@@ -89,6 +89,37 @@ static bool read_quote(const struct mr_packet *e, struct quote *q)
 	return (uint32_t)q->h.l4_off + QUOTED_LEAST <= q->end && read_ends(e->data, q);
 }
 
+/* ---- checksums: RFC 5508 REQ-3 ------------------------------------------------------------------------------------ */
+
+/* One's complement sum of 16-bit words as they lie (RFC 1071), folded. */
+static uint16_t sum_of(const uint8_t *p, uint32_t bytes, uint32_t sum)
+{
+	uint64_t acc = sum;
+	uint16_t last = 0;
+	for (; bytes >= 2; bytes -= 2, p += 2)
+		acc += mr_load16(p);
+	if (bytes)
+		memcpy(&last, p, 1);
+	for (acc += last; acc >> 16;)
+		acc = (acc & 0xffff) + (acc >> 16);
+	return (uint16_t)acc;
+}
+
+/* The error's own checksum, and that of a quoted IPv4 header; the quoted transport's is not looked at.  A fragment's cannot be known. */
+static bool sums_hold(const struct mr_packet *e, const struct quote *q)
+{
+	const struct mr_parsed *p = e->parsed;
+	uint32_t bytes = p->l3_off + p->l3_len - (uint32_t)p->l4_off, sum = 0;
+	if (q->h.flags & MR_PKT_IP4) {
+		if (sum_of(e->data + q->h.l3_off, (uint32_t)q->h.l4_off - q->h.l3_off, 0) != 0xffff)
+			return false;
+	} else { /* RFC 4443 section 2.3: a pseudo header */
+		uint8_t tail[8] = { 0, 0, (uint8_t)(bytes >> 8), (uint8_t)bytes, 0, 0, 0, MR_IP_ICMP6 };
+		sum = sum_of(tail, sizeof(tail), sum_of(e->data + p->l3_off + 8, 32, 0));
+	}
+	return p->flags & MR_PKT_FRAG || sum_of(e->data + p->l4_off, bytes, sum) == 0xffff;
+}
+
 /* ---- whose it is ------------------------------------------------------------------------------------------------- */
 
 static unsigned address_bytes(uint8_t family)
@@ -117,7 +148,7 @@ bool mr_related_find(const struct mr_packet *e, struct mr_related *out)
 	u = out->quoted;
 	mr_key_reverse(&u, seed);
 	out->session = mr_keys_holder(sh->flows, &u, &dir);
-	if (!out->session || mr_keys_of_session(sh->sessions, sh->flows, out->session, key))
+	if (!out->session || !sums_hold(e, &q) || mr_keys_of_session(sh->sessions, sh->flows, out->session, key))
 		return false;
 	unsigned bytes = address_bytes(u.family);
 	out->was = key[dir == MR_FORWARD ? MR_REPLY : MR_FORWARD];

@@ -8,8 +8,9 @@
  * again, and E goes to T's source.  E travels as the packets of U do: where those have their source translated, E has it too, also when a
  * router on the way sent it (RFC 5508 REQ-4 and REQ-5; one inside has no address that the outside could see).
  *
- * What is quoted may be cut after the IP header and 8 bytes (RFC 792).  Checksums are adjusted (RFC 1624), those of Q as far as they were
- * quoted; a wrong one stays wrong.  Of fragments, the first says what it belongs to; the others do so only where there are no ports.
+ * What is quoted may be cut after the IP header and 8 bytes (RFC 792).  An error whose own checksum is wrong, or that of the IPv4 header it
+ * quotes, belongs to nothing (REQ-3, REQ-3a); the quoted transport's checksum is adjusted (RFC 1624) as far as it was quoted, and stays wrong
+ * where it was (REQ-3c).  Of fragments, the first says what it belongs to; the others do so only where there are no ports.
  */
 #ifndef MR_CORE_RELATED_H
 #define MR_CORE_RELATED_H
@@ -31,8 +32,8 @@ struct mr_related {
 };
 
 /*
- * Finds the session of the packet that E quotes.  False: E is no ICMP error, is a later fragment of one, quotes too little, quotes nothing
- * of ours, or goes to somebody else than the sender of what it quotes.  Threads: those of the packet's pass.
+ * Finds the session of the packet that E quotes.  False: E is no ICMP error, is a later fragment of one, quotes too little, has a wrong
+ * checksum, quotes nothing of ours, or goes to somebody else than the sender of what it quotes.  Threads: those of the packet's pass.
  */
 bool mr_related_find(const struct mr_packet *e, struct mr_related *out);
 /* Translates the frame in place: what it quotes, and the outer header as e->tuple says; neither TTL.  e->related.changes. */

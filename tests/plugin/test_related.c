@@ -150,6 +150,15 @@ static struct bytes error(const char *src, const char *dst, const uint8_t *quote
 	return b;
 }
 
+/* After the test changed a quoted IPv4 header. */
+static void sum_again(uint8_t *ip)
+{
+	ip[10] = ip[11] = 0;
+	uint16_t sum = (uint16_t)~sum16(ip, (ip[0] & 15) * 4, 0);
+	ip[10] = sum >> 8;
+	ip[11] = (uint8_t)sum;
+}
+
 static struct rig_frame pass(struct rig *r, const char *in, const struct bytes *b, const char *out)
 {
 	rig_sent(r, out);
@@ -285,23 +294,55 @@ Test(related, hairpinned)
 
 /* ---- checksums ---------------------------------------------------------------------------------------------------- */
 
-Test(related, a_wrong_checksum_stays_wrong)
+/* RFC 5508 REQ-3: its own and that of the quoted header are looked at; that of the quoted transport is not, and a wrong one stays wrong. */
+Test(related, wrong_checksums)
+{
+	struct rig *r = begin();
+	struct bytes there = packet("udp 10.0.0.1:1000 > 192.0.2.1:53 length 70", 0), e;
+	struct rig_frame left = pass(r, "lan", &there, "wan");
+	e = error("198.51.100.7", "203.0.113.1", left.data + 14, 70, 0);
+	e.at[14 + 20 + 2] ^= 0x15;
+	now.related = 1;
+	cr_assert_eq(pass(r, "wan", &e, "lan").len, 0);
+	cr_assert_eq(now.related, -ENOENT);
+	left.data[14 + 10] ^= 0x15;
+	e = error("198.51.100.7", "203.0.113.1", left.data + 14, 70, 0);
+	now.related = 1;
+	cr_assert_eq(pass(r, "wan", &e, "lan").len, 0);
+	cr_assert_eq(now.related, -ENOENT);
+	left.data[14 + 10] ^= 0x15;
+	left.data[14 + 26] ^= 0x15; /* of the quoted UDP */
+	there.at[14 + 26] ^= 0x15;
+	uint32_t sent = sum16(there.at + 14 + 20, 50, sum16(there.at + 14 + 12, 8, 17 + 50));
+	e = error("198.51.100.7", "203.0.113.1", left.data + 14, 70, 0);
+	struct rig_frame back = pass(r, "wan", &e, "lan");
+	struct mr_parsed p = parsed_frame(&back);
+	cr_assert(sums_hold(back.data, &p));
+	const uint8_t *quoted = back.data + p.l4_off + 8;
+	cr_assert_neq(sent, 0xffff);
+	cr_assert_eq(sum16(quoted + 20, 50, sum16(quoted + 12, 8, 17 + 50)), sent);
+	rig_destroy(r);
+}
+
+/* The first fragment of an error: what its checksum is, the others say too. */
+Test(related, an_error_in_fragments)
 {
 	struct rig *r = begin();
 	struct bytes there = packet("udp 10.0.0.1:1000 > 192.0.2.1:53 length 70", 0);
 	struct rig_frame left = pass(r, "lan", &there, "wan");
-	for (unsigned bad = 0; bad < 3; bad++) {
-		struct bytes e = error("198.51.100.7", "203.0.113.1", left.data + 14, 70, 0);
-		/* of the error, of the quoted header, of the quoted UDP */
-		static const unsigned at[] = { 14 + 20 + 2, 14 + 28 + 10, 14 + 28 + 26 };
-		e.at[at[bad]] ^= 0x15;
-		uint32_t before = sum16(e.at + 34, e.len - 34, 0);
-		struct rig_frame back = pass(r, "wan", &e, "lan");
-		cr_assert_gt(back.len, 0);
-		cr_assert_eq(sum16(back.data + 34, back.len - 34, 0), before);
-		cr_assert_eq(sum16(back.data + 14, 20, 0), 0xffff);
-		cr_assert_neq(sum16(back.data + 34, back.len - 34, 0), 0xffff);
-	}
+	struct bytes e = error("198.51.100.7", "203.0.113.1", left.data + 14, 70, 10);
+	e.at[14 + 20 + 2] ^= 0x15; /* as if of more than is here */
+	e.at[14 + 6] = 0x20;
+	e.at[14 + 10] = e.at[14 + 11] = 0;
+	uint16_t sum = (uint16_t)~sum16(e.at + 14, 20, 0);
+	e.at[14 + 10] = sum >> 8;
+	e.at[14 + 11] = (uint8_t)sum;
+	uint32_t before = sum16(e.at + 34, e.len - 34, 0);
+	struct rig_frame back = pass(r, "wan", &e, "lan");
+	cr_assert_gt(back.len, 0);
+	cr_assert_eq(sum16(back.data + 34, back.len - 34, 0), before);
+	cr_assert_eq(sum16(back.data + 14, 20, 0), 0xffff);
+	cr_assert(!memcmp(back.data + 14 + 28, there.at + 14, 70));
 	rig_destroy(r);
 }
 
@@ -343,12 +384,15 @@ Test(related, errors_about_nothing_of_ours)
 		0); /* as it was before it was translated: it never left so */
 	expect_none(r, "wan", "lan", &e);
 	q[6] = 0x20; /* a first fragment has ports */
+	sum_again(q);
 	e = error("198.51.100.7", "203.0.113.1", q, 28, 0);
 	cr_assert_gt(pass(r, "wan", &e, "lan").len, 0);
 	q[7] = 9; /* a later one has none */
+	sum_again(q);
 	e = error("198.51.100.7", "203.0.113.1", q, 28, 0);
 	expect_none(r, "wan", "lan", &e);
 	q[6] = q[7] = 0;
+	sum_again(q);
 	static const struct {
 		unsigned at;
 		uint8_t value;
@@ -356,9 +400,11 @@ Test(related, errors_about_nothing_of_ours)
 	for (unsigned i = 0; i < CNT(bad); i++) {
 		uint8_t was = q[bad[i].at];
 		q[bad[i].at] = bad[i].value;
+		sum_again(q);
 		e = error("198.51.100.7", "203.0.113.1", q, 70, 0);
 		expect_none(r, "wan", "lan", &e);
 		q[bad[i].at] = was;
+		sum_again(q);
 	}
 	mr_session_end(r->sh.sessions, 1, mr_sessions_next(r->sh.sessions, 1), 1);
 	e = error("198.51.100.7", "203.0.113.1", q, 70, 0);
@@ -374,6 +420,7 @@ Test(related, a_later_fragment_without_ports)
 	struct bytes there = packet("gre 10.0.0.1 > 192.0.2.1 length 60", 0);
 	struct rig_frame left = pass(r, "lan", &there, "wan");
 	left.data[14 + 7] = 9;
+	sum_again(left.data + 14);
 	struct bytes e = error("198.51.100.7", "203.0.113.1", left.data + 14, 40, 0);
 	struct rig_frame back = pass(r, "wan", &e, "lan");
 	cr_assert_gt(back.len, 0);

@@ -158,6 +158,18 @@ Test(filter, icmp_types_that_one_key_cannot_tell_apart)
 	rig_destroy(r);
 }
 
+static void sum_icmp(uint8_t *icmp, unsigned bytes)
+{
+	uint32_t sum = 0;
+	icmp[2] = icmp[3] = 0;
+	for (unsigned i = 0; i < bytes; i += 2)
+		sum += (uint32_t)icmp[i] << 8 | icmp[i + 1];
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = ~(sum + (sum >> 16));
+	icmp[2] = (uint8_t)(sum >> 8);
+	icmp[3] = (uint8_t)sum;
+}
+
 Test(filter, an_icmp_error_is_related_to_what_it_quotes)
 {
 	struct rig *r = rig_create(HEAD "default: drop, rules: [ { action: accept, interface: lan }, { name: err, "
@@ -172,6 +184,7 @@ Test(filter, an_icmp_error_is_related_to_what_it_quotes)
 	error[14 + 9] = 1; /* ICMP, unreachable */
 	error[14 + 3] = 56;
 	error[34] = 3;
+	sum_icmp(error + 34, 36);
 	rig_inject(r, "wan", 0, error, sizeof(error));
 	rig_turn(r);
 	cr_assert_eq(rig_sent(r, "lan"), 0, "it goes to somebody who did not send what it quotes");
@@ -179,7 +192,12 @@ Test(filter, an_icmp_error_is_related_to_what_it_quotes)
 	rig_inject(r, "wan", 0, error, sizeof(error));
 	rig_turn(r);
 	cr_assert_eq(rig_sent(r, "lan"), 1);
+	error[37]++; /* its checksum is wrong (RFC 5508 REQ-3) */
+	rig_inject(r, "wan", 0, error, sizeof(error));
+	rig_turn(r);
+	cr_assert_eq(rig_sent(r, "lan"), 0);
 	error[42 + 20 + 1]++; /* quotes another port */
+	sum_icmp(error + 34, 36);
 	rig_inject(r, "wan", 0, error, sizeof(error));
 	rig_turn(r);
 	cr_assert_eq(rig_sent(r, "lan"), 0);
