@@ -19,7 +19,7 @@
 #define NS_PER_MS     1000000ull
 #define TURN_NS       (10 * NS_PER_MS)
 #define AGAIN_NS      (250 * NS_PER_MS) /* after nothing was taken */
-#define FOLLOW_NS     (NS_PER_S / 2)    /* between two looks at the name of the file */
+#define FOLLOW_NS     (NS_PER_S / 2)    /* between two looks at the name of the file when nothing is written */
 #define TELL_NS       NS_PER_S          /* between two lines that tell of lost events */
 #define BUFFER_BYTES  (256u << 10)
 #define BUFFER_LINES  8192u
@@ -113,7 +113,8 @@ static void flush(struct nat_log *l, uint64_t now, bool last)
 	bool again = atomic_load_explicit(&l->error, memory_order_relaxed);
 	if (again && now < l->again_ns && !last)
 		return;
-	if (now >= l->followed_ns + FOLLOW_NS) {
+	/* Before each write: whoever moved the file may be about to compress it. */
+	if (l->line_cnt || now >= l->followed_ns + FOLLOW_NS) {
 		nat_log_sink_follow(&l->sink);
 		l->followed_ns = now;
 	}

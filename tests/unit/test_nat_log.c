@@ -345,14 +345,20 @@ Test(nat_log, lines_are_there_without_a_close)
 Test(nat_log, a_file_that_was_moved_or_removed_is_made_again)
 {
 	char moved[128];
+	uint64_t written = 0;
 	struct nat_event e;
 	struct nat_log *l = open_log(path, 0, 64, 0);
 	for (unsigned i = 1; i <= 4; i++) {
 		e = udp(A_TIME + i, i);
 		cr_assert(nat_log_put(l, 0, &e));
-		cr_assert(wait_written(l, i));
+		cr_assert(wait_written(l, ++written));
 		snprintf(moved, sizeof(moved), "%s.%u", path, i);
 		cr_assert_eq(i % 2 ? rename(path, moved) : unlink(path), 0);
+		if (i == 1) { /* what is put from now on is in the new one */
+			e = udp(A_TIME + i, 101);
+			cr_assert(nat_log_put(l, 0, &e));
+			cr_assert(wait_written(l, ++written));
+		}
 		unsigned turns = 0; /* it is there again although nothing was written */
 		while (access(path, F_OK) && turns++ < WAIT_TURNS)
 			usleep(5000);
