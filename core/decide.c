@@ -264,8 +264,10 @@ static bool make_decision(struct mr_packet *p, struct mr_flow_decision *d)
 /* The table has no room.  What needs no memory of the flow goes on; a translation or a stage's private bytes do need it. */
 static enum mr_decide_outcome not_stored(struct mr_packet *p, int err)
 {
+	/* before abort(), which may look at the bytes, and that marks them used */
+	bool needs_memory = p->translated || p->private_used;
 	mr_pipeline_abort(p);
-	if (!p->translated && !p->private_used)
+	if (!needs_memory)
 		return MR_DECIDE_APPLY;
 	p->reason = err == -EDQUOT ? MR_REASON_HALF_OPEN : MR_REASON_TABLE_FULL;
 	return MR_DECIDE_DROP;
