@@ -305,21 +305,32 @@ static bool destination_by_mapping(struct look *l, __be32 remote_be, __be16 remo
 	return true;
 }
 
-/* False: nobody wants it, or it is refused.  remote: the sender as it is outside. */
+/*
+ * Whether anybody may want a packet to an outside address.  Asked before anything is taken: what is left over takes no mapping of a sender
+ * inside, and needs no session (a full table is no reason not to hand it to the kernel).
+ */
+static bool wanted(const struct look *l)
+{
+	struct nat_end e;
+	struct nat_mapping m;
+	if (l->t.proto == IPPROTO_ICMP && !icmp_request(&l->t))
+		return false; /* a reply nobody asked for */
+	bool fixed =
+		nat_statics_inward(&l->n->statics, l->t.proto, l->dst_be, has_ports(&l->t) ? l->t.dport_be : 0, &e);
+	if (!fixed &&
+		!(has_ports(&l->t) &&
+			nat_store_find_outside(
+				l->n->shared->store, (uint8_t)proto_of(&l->t), l->dst_be, l->t.dport_be, &m)))
+		return false;
+	return mr_packet_session(l->p);
+}
+
+/* Of a packet that is wanted; remote: the sender as it is outside.  False: nobody wants it after all, or it is refused. */
 static bool find_destination(struct look *l, __be32 remote_be, __be16 remote_port_be, struct becomes *out)
 {
 	struct nat_end e;
-	bool fixed =
-		nat_statics_inward(&l->n->statics, l->t.proto, l->dst_be, has_ports(&l->t) ? l->t.dport_be : 0, &e);
-	if (l->t.proto == IPPROTO_ICMP && !icmp_request(&l->t))
-		fixed = false; /* a reply nobody asked for */
-	if (!l->mine && (fixed || has_ports(&l->t)))
-		l->mine = mr_packet_session(l->p);
-	if (!l->mine || (!fixed && !has_ports(&l->t))) {
-		leave_over(l, false);
-		return false;
-	}
-	if (!fixed)
+	l->mine = mr_packet_session(l->p);
+	if (!nat_statics_inward(&l->n->statics, l->t.proto, l->dst_be, has_ports(&l->t) ? l->t.dport_be : 0, &e))
 		return destination_by_mapping(l, remote_be, remote_port_be, out);
 	l->mine->flags |= NAT_DESTINATION | NAT_DESTINATION_STATIC;
 	remember_static(&e, &l->mine->destination, &l->mine->destination_more);
@@ -363,6 +374,10 @@ static void decide_outward(struct look *l)
 static void decide_inward(struct look *l)
 {
 	struct becomes destination;
+	if (!wanted(l)) {
+		leave_over(l, false);
+		return;
+	}
 	if (!find_destination(l, l->src_be, l->t.sport_be, &destination))
 		return;
 	mr_decide_destination(l->p, (const uint8_t *)&destination.addr_be, destination.port_be);
@@ -370,19 +385,6 @@ static void decide_inward(struct look *l)
 	mr_decide_timeouts(l->p, l->n->timeouts_in);
 	clamp_mss(l);
 	refuse_ambiguous(l);
-}
-
-/* Whether anybody may want a packet to an outside address: what nobody can want takes no mapping of its sender. */
-static bool wanted(const struct look *l)
-{
-	struct nat_end e;
-	struct nat_mapping m;
-	if (!mr_packet_session(l->p) || (l->t.proto == IPPROTO_ICMP && !icmp_request(&l->t)))
-		return false;
-	if (nat_statics_inward(&l->n->statics, l->t.proto, l->dst_be, has_ports(&l->t) ? l->t.dport_be : 0, &e))
-		return true;
-	return has_ports(&l->t) &&
-		nat_store_find_outside(l->n->shared->store, (uint8_t)proto_of(&l->t), l->dst_be, l->t.dport_be, &m);
 }
 
 /* RFC 4787 REQ-9: the other inside host sees the outside end of the sender. */

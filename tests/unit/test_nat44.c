@@ -2,6 +2,9 @@
 /* The stage nat44: what becomes of packets, both ways.  Kinds of mapping and filtering: test_nat44_kinds.c; reloads: test_nat44_reload.c. */
 #include "nat44_world.h"
 
+#include <stdlib.h>
+#include <unistd.h>
+
 #define OUT(r, packet, want)  BECOMES(r, "lan", packet, "wan", want)
 #define IN(r, packet, want)   BECOMES(r, "wan", packet, "lan", want)
 #define HAIR(r, packet, want) BECOMES(r, "lan", packet, "wan", want)
@@ -302,6 +305,102 @@ Test(nat44, a_full_table_gives_back_what_was_taken)
 	cr_assert_eq(subscriber_sessions(r), sent);
 	cr_assert_eq(ports_resting(r, 0), 0, "a session that was not made leaves no rest");
 	end_world(r);
+}
+
+/* Sessions opened from outside may be given up for others until they are answered; those from inside are not. */
+Test(nat44, a_flood_from_outside_takes_no_mapping_away)
+{
+	struct rig_options opt = { .sessions = 64 };
+	struct rig *r = rig_create(WORLD(PLAIN), &opt);
+	char packet[80];
+	OUT(r, "udp 10.0.0.1:5000 > 192.0.2.9:53", "udp 203.0.113.1:5000 > 192.0.2.9:53");
+	for (unsigned i = 0; i < 1000; i++) {
+		snprintf(packet, sizeof(packet), "udp 198.51.%u.%u:7 > 203.0.113.1:5000", i / 200, i % 200 + 1);
+		rig_say(r, "wan", packet);
+	}
+	rig_turn(r);
+	cr_assert_gt(rig_sent(r, "lan"), 64, "new ones take the place of old ones");
+	cr_assert_eq(mappings(r), 1);
+	cr_assert_eq(subscriber_sessions(r), sessions(r));
+	IN(r, "udp 192.0.2.9:53 > 203.0.113.1:5000", "udp 192.0.2.9:53 > 10.0.0.1:5000");
+	cr_assert_eq(rig_stats(r, "lan", "out").received.packets, 1);
+	end_world(r);
+}
+
+/* A table that is full keeps nothing from the kernel. */
+Test(nat44, what_is_the_kernels_needs_no_session)
+{
+	struct rig_options opt = { .sessions = 64 };
+	struct rig *r = rig_create(WORLD(PLAIN ", leftover: kernel"), &opt);
+	char packet[80];
+	for (unsigned i = 0; i < 100; i++) {
+		snprintf(packet, sizeof(packet), "udp 10.0.0.1:%u > 192.0.2.9:53", 2000 + i);
+		rig_say(r, "lan", packet);
+	}
+	rig_turn(r);
+	cr_assert_gt(rig_dropped(r, "lan", "out", "table-full") + rig_dropped(r, "lan", "out", "half-open-quota"), 0);
+	for (unsigned i = 0; i < 10; i++) {
+		snprintf(packet, sizeof(packet), "udp 198.51.100.%u:7 > 203.0.113.1:9000", i + 1);
+		rig_say(r, "wan", packet);
+	}
+	rig_turn(r);
+	cr_assert_eq(rig_kernel(r, "wan"), 10);
+	end_world(r);
+}
+
+Test(nat44, sessions_have_the_time_outs_of_their_kind)
+{
+	struct rig *r = rig_create(WORLD(PLAIN ", inbound_refresh: false, timeouts: { udp: 100s }"), NULL);
+	const struct nat *n = nat_of(r);
+	cr_assert(n->timeouts_out && n->timeouts_in && n->timeouts_hairpin);
+	cr_assert(n->timeouts_out != n->timeouts_in && n->timeouts_in != n->timeouts_hairpin);
+	OUT(r, "udp 10.0.0.1:5000 > 192.0.2.9:53", "udp 203.0.113.1:5000 > 192.0.2.9:53");
+	uint32_t first = mr_sessions_next(r->sh.sessions, 1);
+	cr_assert_eq(mr_session_at(r->sh.sessions, first)->timeouts, n->timeouts_out);
+	IN(r, "udp 192.0.2.77:7 > 203.0.113.1:5000", "udp 192.0.2.77:7 > 10.0.0.1:5000");
+	uint32_t second = mr_sessions_next(r->sh.sessions, first + 1);
+	cr_assert_eq(mr_session_at(r->sh.sessions, second)->timeouts, n->timeouts_in);
+	HAIR(r, "udp 10.0.0.2:6000 > 203.0.113.1:5000", "udp 203.0.113.1:6000 > 10.0.0.1:5000");
+	uint32_t third = mr_sessions_next(r->sh.sessions, second + 1);
+	cr_assert_eq(mr_session_at(r->sh.sessions, third)->timeouts, n->timeouts_hairpin);
+	end_world(r);
+}
+
+static unsigned lines_with(const char *path, const char *word)
+{
+	char line[400];
+	unsigned cnt = 0;
+	FILE *f = fopen(path, "r");
+	cr_assert_not_null(f);
+	while (fgets(line, sizeof(line), f))
+		cnt += strstr(line, word) != NULL;
+	fclose(f);
+	return cnt;
+}
+
+Test(nat44, sessions_are_logged)
+{
+	char folder[] = "/tmp/nat44-XXXXXX", path[64], yaml[1024];
+	cr_assert_not_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/nat.log", folder);
+	snprintf(yaml, sizeof(yaml), WORLD_HEAD "  nat: { type: nat44, %s, log: { file: %s } }\n" WORLD_TAIL, PLAIN,
+		path);
+	struct rig *r = rig_create(yaml, NULL);
+	OUT(r, "udp 10.0.0.1:5000 > 192.0.2.9:53", "udp 203.0.113.1:5000 > 192.0.2.9:53");
+	OUT(r, "udp 10.0.0.1:5000 > 192.0.2.9:53", "udp 203.0.113.1:5000 > 192.0.2.9:53");
+	IN(r, "udp 192.0.2.77:7 > 203.0.113.1:5000", "udp 192.0.2.77:7 > 10.0.0.1:5000");
+	HAIR(r, "udp 10.0.0.2:6000 > 203.0.113.1:5000", "udp 203.0.113.1:6000 > 10.0.0.1:5000");
+	rig_reload(r, yaml);
+	end_world(r);
+	cr_assert_eq(lines_with(path, "session-add udp 10.0.0.1:5000 203.0.113.1:5000 192.0.2.9:53"), 1);
+	cr_assert_eq(lines_with(path, "session-delete udp 10.0.0.1:5000 203.0.113.1:5000 192.0.2.9:53 2 "), 1);
+	cr_assert_eq(lines_with(path, "session-add udp 10.0.0.1:5000 203.0.113.1:5000 192.0.2.77:7"), 1);
+	cr_assert_eq(lines_with(path, "session-add udp 10.0.0.2:6000 203.0.113.1:6000 203.0.113.1:5000"), 1);
+	cr_assert_eq(lines_with(path, "session-add udp 10.0.0.1:5000 203.0.113.1:5000 203.0.113.1:6000"), 1);
+	cr_assert_eq(lines_with(path, "session-add"), 4);
+	cr_assert_eq(lines_with(path, "session-delete"), 4);
+	unlink(path);
+	rmdir(folder);
 }
 
 Test(nat44, limits_and_want_of_ports_are_told_apart)

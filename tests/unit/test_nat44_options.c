@@ -4,6 +4,7 @@
 
 #include "core/config.h"
 #include "core/plan.h"
+#include "core/stage_check.h"
 
 #define IO           "inside: [ 10.0.0.0/8 ], outside: [ 203.0.113.0/28 ]"
 #define STATIC(list) "inside: [ 10.0.0.0/8 ], outside: [ 203.0.113.0/28 ], static: [ " list " ]"
@@ -120,6 +121,33 @@ Test(nat44_options, refused)
 		cr_assert_eq(strncmp(got, "test.yaml:6:", 12), 0, "%s", got);
 		cr_assert(strstr(got, "stages.nat"), "%s", got);
 	}
+}
+
+static void keep_text(void *ctx, const char *text)
+{
+	char *all = ctx;
+	snprintf(all + strlen(all), 4096 - strlen(all), "%s\n", text);
+}
+
+Test(nat44_options, check_warns_of_short_time_outs)
+{
+	struct mr_error e = { 0 };
+	struct mr_config *c;
+	char all[4096] = "";
+	const char *yaml =
+		WORLD("inside: [ 10.0.0.0/8 ], outside: [ 203.0.113.1 ],\n"
+		      "    timeouts: { udp: 60s,\n      tcp_established: 1h, tcp_transitory: 240s, icmp: 60s }");
+	cr_assert_eq(mr_config_read_text(yaml, strlen(yaml), "test.yaml", ".", &c, &e), 0, "%s", e.text);
+	cr_assert_eq(mr_stage_check(c, 1, keep_text, all, &e), 0, "%s", e.text);
+	cr_assert(strstr(all, "test.yaml:7:22: stages.nat: timeouts.udp is less than the 120 s of RFC 4787 REQ-5\n"),
+		"%s", all);
+	cr_assert(strstr(all,
+			  "test.yaml:8:24: stages.nat: timeouts.tcp_established is less than the 7440 s of RFC 5382 "
+			  "REQ-5\n"),
+		"%s", all);
+	cr_assert_null(strstr(all, "tcp_transitory"));
+	cr_assert_null(strstr(all, "icmp"));
+	mr_config_free(c);
 }
 
 Test(nat44_options, words_and_defaults)
