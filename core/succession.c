@@ -137,11 +137,15 @@ void mr_succession_walk(
 		}
 		mr_epoch_offline(sh->epoch, sh->worker_cnt);
 	}
+	for (unsigned i = 0; i < plan->stage_cnt; i++)
+		add(out, plan->stage[i].name, refused[i]);
+}
+
+void mr_succession_close(struct mr_plan *plan, const struct mr_plan *old, struct mr_succession *out)
+{
 	atomic_store_explicit(&plan->before, NULL, memory_order_release);
 	for (unsigned i = 0; i < old->stage_cnt; i++)
 		add(out, old->stage[i].name, atomic_load_explicit(&plan->lost[i], memory_order_relaxed));
-	for (unsigned i = 0; i < plan->stage_cnt; i++)
-		add(out, plan->stage[i].name, refused[i]);
 }
 
 void mr_succession_say(const struct mr_succession *s, char *text, size_t bytes)

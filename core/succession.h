@@ -2,7 +2,7 @@
 /*
  * succession.h - sessions from one plan to the next: who hears of their end, and which do not live on.
  *
- *     publish n+1 ─► all workers in n+1 ─► mr_succession_walk ─► before = NULL ─► one epoch ─► destroy n
+ *     publish n+1 ─► all workers in n+1 ─► mr_succession_walk ─► one epoch ─► mr_succession_close ─► destroy n
  *                    └─ a packet or the sweep may meet a session of n first: ended as n laid it out, heard by n+1's stages or those of n that left
  *
  * (core/layout.h says what `changed` is.)
@@ -26,11 +26,13 @@ struct mr_succession {
 void mr_succession_ended(void *ctx, const struct mr_session_end *end);
 
 /*
- * Ends what cannot live on under `plan`, which is in force on all workers after `old`, and asks stages about the rest (keeps).  Afterwards no session
- * needs `old`; who looked at it meanwhile is done one epoch later.  Threads: control.
+ * Ends what cannot live on under `plan`, which is in force on all workers after `old`, and asks stages about the rest (keeps).  Workers may be in the
+ * middle of ending others: one epoch later no session needs `old` any more.  Threads: control.
  */
 void mr_succession_walk(
 	struct mr_shared *sh, struct mr_plan *plan, const struct mr_plan *old, struct mr_succession *out);
+/* That epoch has passed: forgets `old`, and counts what ended because of it.  Threads: control. */
+void mr_succession_close(struct mr_plan *plan, const struct mr_plan *old, struct mr_succession *out);
 /* "2 sessions of stage cgn ended, 1 session of stage lb ended"; "" = none. */
 void mr_succession_say(const struct mr_succession *s, char *text, size_t bytes);
 

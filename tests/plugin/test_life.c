@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *paths[] = { MR_TEST_LIFE, MR_TEST_LIFE16 };
 
@@ -102,9 +103,10 @@ static struct rig *begin(const char *text)
 static void finish(struct rig *r)
 {
 	end_all(r);
+	cr_assert_eq(live(r), 0);
+	cr_assert_eq(garbled(), 0);
 	for (char name = 'a'; name <= 'z'; name++)
 		cr_assert_eq(open_of(name), 0, "%c has %d", name, open_of(name));
-	cr_assert_eq(garbled(), 0);
 	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
 }
@@ -286,6 +288,7 @@ Test(life, any_sequence_of_configurations)
 	static const char *const in[] = { "a, b", "b, c", "a", "c, a", "d, a", "b", "a" };
 	static const char *const out[] = { "c", "a, c", "b, a", "b, d", "d", "c", "a" };
 	uint32_t random = 12345;
+	uint64_t lived = 0;
 	struct rig *r = begin(yaml("a|b|c", "a, b", "c"));
 	for (unsigned i = 0; i < 200; i++) {
 		random = random * 1664525 + 1013904223;
@@ -304,9 +307,56 @@ Test(life, any_sequence_of_configurations)
 		}
 		rig_reload(r, yaml(stages[n], in[n], k % 5 ? out[n] : NULL));
 		cr_assert_eq(garbled(), 0, "after %u", i);
+		lived += live(r);
 		mr_epoch_quiet(r->sh.epoch, 0);
 	}
-	cr_assert_gt(live(r), 0);
+	cr_assert_gt(lived, 0);
+	finish(r);
+}
+
+/* Two workers with packets of 300 conversations, both ways, in a table for 128, while configurations come and go. */
+Test(life, reloads_while_packets_flow)
+{
+	static const char *const stages[] = { "a|b|c", "c6|b|a", "b|a6", "a|c|b6|d", "a|b{ forget: x" };
+	static const char *const in[] = { "a, b", "b, c", "a", "c, a", "a, b" };
+	static const char *const out[] = { "c", "a, c", "b, a", "b, d", "b" };
+	struct rig_options opt = { .worker_cnt = 2, .sessions = 128 };
+	struct mr_error e = { 0 };
+	char packet[80];
+	symbol(0, "life_open");
+	symbol(1, "life_open");
+	*symbol(0, "life_quiet") = *symbol(1, "life_quiet") = 1;
+	struct rig *r = rig_create(yaml(stages[0], in[0], out[0]), &opt);
+	for (unsigned i = 0; i < 300; i++) {
+		snprintf(packet, sizeof(packet), "udp 10.0.0.1:%u > 10.0.0.2:80", 1000 + i);
+		rig_say(r, "wan", packet);
+		snprintf(packet, sizeof(packet), "udp 10.0.0.2:80 > 10.0.0.1:%u", 1000 + i);
+		rig_say(r, "lan", packet);
+	}
+	for (unsigned id = 1; id <= 2; id++) {
+		/* what came in by the first queue comes in by the second one as well */
+		struct rig_queue *q = r->interface[id].queue;
+		for (uint32_t i = 0; i < q[0].in.cnt; i++)
+			rig_inject(r, id == rig_id(r, "wan") ? "wan" : "lan", 1,
+				q[0].in.frame[(i + 150) % q[0].in.cnt].data, q[0].in.frame[i].len);
+		for (unsigned n = 0; n < 2; n++) {
+			q[n].endless = UINT64_MAX / 2;
+			q[n].discard = true;
+		}
+	}
+	for (unsigned w = 0; w < 2; w++)
+		cr_assert_eq(mr_worker_start(r->worker[w], -1, &e), 0, "%s", e.text);
+	uint64_t ended = 0;
+	for (unsigned i = 1; i <= 150; i++) {
+		unsigned n = i * 7 % 5;
+		rig_reload(r, yaml(stages[n], in[n], out[n]));
+		for (unsigned k = 0; k < r->succession.cnt; k++)
+			ended += r->succession.stage[k].sessions;
+		usleep(1000);
+	}
+	for (unsigned w = 0; w < 2; w++)
+		mr_worker_stop(r->worker[w]);
+	cr_assert_gt(ended, 0);
 	finish(r);
 }
 

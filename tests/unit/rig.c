@@ -192,6 +192,7 @@ static void publish(struct rig *r, const char *yaml)
 			r->meanwhile(r);
 		mr_succession_walk(&r->sh, plan, old, &r->succession);
 		CHECK(!mr_epoch_wait(r->sh.epoch, mr_epoch_retire(r->sh.epoch), 5000), "workers hold the old plan");
+		mr_succession_close(plan, old, &r->succession);
 		mr_plan_destroy(old);
 	}
 	follow_timeouts(r, plan);
