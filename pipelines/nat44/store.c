@@ -39,7 +39,12 @@ static int pool_make(struct nat_store *s, unsigned pool, uint64_t max, size_t si
 	p->base = reserve((cnt + 1) * size);
 	s->head_cnt[pool] = heads;
 	s->head[pool] = reserve((size_t)heads * sizeof(uint32_t));
-	return p->base && s->head[pool] ? 0 : -ENOMEM;
+	if (!p->base || !s->head[pool])
+		return -ENOMEM;
+	/* Lowest numbers come first, and heads are met at random: nothing is lost by huge pages, and each of them is looked up at random. */
+	madvise(p->base, (cnt + 1) * size, MADV_HUGEPAGE);
+	madvise(s->head[pool], (size_t)heads * sizeof(uint32_t), MADV_HUGEPAGE);
+	return 0;
 }
 
 static void pool_drop(struct nat_store *s, unsigned pool)

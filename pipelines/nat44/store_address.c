@@ -14,7 +14,7 @@ static uint64_t what_of(const struct nat_policy *p)
 
 static struct nat_dry *dry_of(struct nat_store *s, const struct nat_policy *p, uint32_t address, uint8_t proto)
 {
-	return &s->dry[p->block_ports ? NAT_PROTO_CNT : proto][address];
+	return &s->dry[address][p->block_ports ? NAT_PROTO_CNT : proto];
 }
 
 static bool is_dry(struct nat_store *s, const struct nat_turn *t, uint32_t address, uint8_t proto)
@@ -42,8 +42,8 @@ static void set_dry(struct nat_store *s, const struct nat_turn *t, struct nat_ad
 void nat_address_wet(struct nat_store *s, struct nat_address *a)
 {
 	for (unsigned i = 0; i <= NAT_PROTO_CNT; i++)
-		if (__atomic_load_n(&s->dry[i][a->number].what, __ATOMIC_RELAXED))
-			__atomic_store_n(&s->dry[i][a->number].what, 0, __ATOMIC_RELAXED);
+		if (__atomic_load_n(&s->dry[a->number][i].what, __ATOMIC_RELAXED))
+			__atomic_store_n(&s->dry[a->number][i].what, 0, __ATOMIC_RELAXED);
 }
 
 void nat_address_turn(struct nat_store *s, const struct nat_turn *t, struct nat_address *a, uint8_t proto)

@@ -27,6 +27,12 @@ static struct key key_of(const struct nat_flow *f, uint8_t mapping)
 	return k;
 }
 
+static struct key key_in(const struct nat_entry *e)
+{
+	return (struct key){ e->inside_be, e->remote_be, e->inside_port_be, e->remote_port_be, e->zone,
+		nat_entry_proto(e) };
+}
+
 static bool is_of(const struct nat_entry *e, const struct key *k)
 {
 	return e->inside_be == k->inside_be && e->remote_be == k->remote_be && e->inside_port_be == k->inside_port_be &&
@@ -63,8 +69,7 @@ static void link_entry(struct nat_store *s, const struct key *k, uint32_t number
 static void unlink_entry(struct nat_store *s, uint32_t number)
 {
 	struct nat_entry *e = nat_entry_at(s, number);
-	struct key k = { e->inside_be, e->remote_be, e->inside_port_be, e->remote_port_be, e->zone,
-		nat_entry_proto(e) };
+	struct key k = key_in(e);
 	uint32_t *head = head_of(s, &k), first = nat_chain_lock(head), *at = &first;
 
 	while (*at != number)
@@ -178,6 +183,20 @@ static enum nat_outcome make(
 	return NAT_OK;
 }
 
+/* Asks the memory for what end() will want: locks are barriers, so that each would be waited for alone. */
+static void expect_end(const struct nat_store *s, const struct nat_entry *e)
+{
+	const struct nat_address *a = s->address[nat_entry_address(e)];
+	struct key k = key_in(e);
+
+	__builtin_prefetch(nat_subscriber_at(s, e->subscriber));
+	__builtin_prefetch(head_of(s, &k));
+	__builtin_prefetch(&a->mapping[k.proto][e->outside_port]);
+	__builtin_prefetch(&a->ports[k.proto].busy[e->outside_port / 64]);
+	__builtin_prefetch(&a->ports[k.proto].reserved[e->outside_port / 64]);
+	__builtin_prefetch(&a->start[e->outside_port / NAT_PORTS_UNIT]);
+}
+
 static void end(struct nat_store *s, const struct nat_turn *t, uint32_t number, bool unused)
 {
 	struct nat_entry *e = nat_entry_at(s, number);
@@ -213,11 +232,10 @@ static bool sessions_left(const struct nat_store *s, const struct nat_policy *p,
 	return !p->sessions_max || nat_subscriber_at(s, subscriber)->session_cnt < p->sessions_max;
 }
 
-static enum nat_outcome take(struct nat_store *s, const struct nat_turn *t, const struct nat_flow *f, uint64_t hash,
-	uint32_t *mapping, bool *made)
+static enum nat_outcome take(struct nat_store *s, const struct nat_turn *t, const struct nat_flow *f,
+	const struct key *k, uint64_t hash, uint32_t *mapping, bool *made)
 {
-	struct key k = key_of(f, t->policy->mapping);
-	uint32_t number = find(s, &k), subscriber;
+	uint32_t number = find(s, k), subscriber;
 	bool fresh = false;
 	enum nat_outcome o;
 
@@ -232,7 +250,7 @@ static enum nat_outcome take(struct nat_store *s, const struct nat_turn *t, cons
 		return NAT_NO_MEMORY;
 	o = sessions_left(s, t->policy, subscriber) ? NAT_OK : NAT_SESSION_LIMIT;
 	if (o == NAT_OK && !number) {
-		o = make(s, t, &k, subscriber, &number);
+		o = make(s, t, k, subscriber, &number);
 		fresh = o == NAT_OK;
 	}
 	if (o == NAT_OK) {
@@ -253,10 +271,14 @@ enum nat_outcome nat_store_take(
 {
 	uint64_t hash = nat_subscriber_hash(s, f->zone, f->inside_be);
 	struct nat_shard *shard = nat_shard_of(s, hash);
+	struct key k = key_of(f, t->policy->mapping);
 	enum nat_outcome o;
 
+	__builtin_prefetch(nat_subscriber_head(
+		s, hash)); /* locks are barriers: what is not asked for before is waited for after */
+	__builtin_prefetch(head_of(s, &k));
 	nat_lock(&shard->lock);
-	o = take(s, t, f, hash, mapping, made);
+	o = take(s, t, f, &k, hash, mapping, made);
 	nat_unlock(&shard->lock);
 	if (o != NAT_OK)
 		nat_count(&s->worker[t->worker].refused[o]);
@@ -272,6 +294,8 @@ void nat_store_release(struct nat_store *s, const struct nat_turn *t, uint32_t m
 	if (!shard)
 		return;
 	subscriber = e->subscriber;
+	if (e->session_cnt == 1)
+		expect_end(s, e);
 	if (e->peers)
 		peer_release(s, t->worker, mapping, remote_be);
 	if (!unused)

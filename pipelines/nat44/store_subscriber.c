@@ -7,12 +7,6 @@ uint64_t nat_subscriber_hash(const struct nat_store *s, uint16_t zone, __be32 in
 	return nat_hash(s, inside_be, zone);
 }
 
-/* The low bits of a hash choose the shard, so a chain is of one shard and its lock is enough. */
-static uint32_t *head_of(const struct nat_store *s, uint64_t hash)
-{
-	return &s->head[NAT_SUBSCRIBERS][hash & (s->head_cnt[NAT_SUBSCRIBERS] - 1)];
-}
-
 struct nat_shard *nat_shard_lock(const struct nat_store *s, const uint16_t *shard)
 {
 	for (;;) {
@@ -31,7 +25,7 @@ struct nat_shard *nat_shard_lock(const struct nat_store *s, const uint16_t *shar
 uint32_t nat_subscriber_get(
 	struct nat_store *s, const struct nat_turn *t, uint64_t hash, uint16_t zone, __be32 inside_be)
 {
-	uint32_t *head = head_of(s, hash), number;
+	uint32_t *head = nat_subscriber_head(s, hash), number;
 	struct nat_subscriber *u;
 
 	for (number = *head; number; number = u->next) {
@@ -75,7 +69,7 @@ void nat_subscriber_settle(struct nat_store *s, const struct nat_turn *t, uint32
 
 	if (u->session_cnt || u->mapping_cnt || u->block_cnt)
 		return;
-	at = head_of(s, nat_subscriber_hash(s, u->zone, u->inside_be));
+	at = nat_subscriber_head(s, nat_subscriber_hash(s, u->zone, u->inside_be));
 	while (*at != number)
 		at = &nat_subscriber_at(s, *at)->next;
 	*at = u->next;

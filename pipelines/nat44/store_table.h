@@ -137,8 +137,8 @@ struct nat_store {
 	struct nat_shard shard[NAT_SHARDS];
 	uint64_t known[2 * NAT_ADDRESSES_MAX]; /* be << 32 | number + 1; atomic */
 	struct nat_address *address[NAT_ADDRESSES_MAX];
-	uint32_t load[NAT_ADDRESSES_MAX];                         /* atomic */
-	struct nat_dry dry[NAT_PROTO_CNT + 1][NAT_ADDRESSES_MAX]; /* the last: of blocks */
+	uint32_t load[NAT_ADDRESSES_MAX];                                                      /* atomic */
+	struct nat_dry dry[NAT_ADDRESSES_MAX][NAT_PROTO_CNT + 1] __attribute__((aligned(64))); /* the last: of blocks */
 };
 
 /* ---- locks ------------------------------------------------------------------------------------------------------- */
@@ -248,6 +248,11 @@ uint64_t nat_subscriber_hash(const struct nat_store *s, uint16_t zone, __be32 in
 static inline struct nat_shard *nat_shard_of(struct nat_store *s, uint64_t hash)
 {
 	return &s->shard[hash % NAT_SHARDS];
+}
+/* The low bits of a hash choose the shard, so a chain is of one shard and its lock is enough. */
+static inline uint32_t *nat_subscriber_head(const struct nat_store *s, uint64_t hash)
+{
+	return &s->head[NAT_SUBSCRIBERS][hash & (s->head_cnt[NAT_SUBSCRIBERS] - 1)];
 }
 /* The one there is, or a new one, which nat_subscriber_settle() takes away if it stays without anything; 0 = no room. */
 uint32_t nat_subscriber_get(
