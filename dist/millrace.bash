@@ -19,6 +19,7 @@ _millrace()
 		return ;;
 	--state) mapfile -t COMPREPLY < <(compgen -W 'new established closing closed' -- "$cur"); return ;;
 	--proto) mapfile -t COMPREPLY < <(compgen -W 'tcp udp icmp icmp6 gre esp sctp' -- "$cur"); return ;;
+	--log) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
 	esac
 	if [[ $cur == -* ]]; then
 		local options
@@ -30,8 +31,9 @@ _millrace()
 	'') mapfile -t COMPREPLY < <(compgen -W "$(millrace help | sed -n '/^verbs/,/^$/s/^  \([a-z]*\) .*/\1/p')" -- "$cur") ;;
 	run | check | reload) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
 	show)
-		mapfile -t COMPREPLY < <(compgen -W 'interfaces pipelines stages flows drops frames workers config' -- "$cur") ;;
+		mapfile -t COMPREPLY < <(compgen -W 'interfaces pipelines stages flows drops routes neighbours nat frames workers config' -- "$cur") ;;
 	flows) mapfile -t COMPREPLY < <(compgen -W 'delete' -- "$cur") ;;
+	nat) mapfile -t COMPREPLY < <(compgen -W 'who' -- "$cur") ;;
 	help)
 		mapfile -t COMPREPLY < <(compgen -W "config $(millrace help | sed -n '/^verbs/,/^$/s/^  \([a-z]*\) .*/\1/p')" -- "$cur") ;;
 	esac
