@@ -81,6 +81,9 @@ int mr_flows_insert4(struct mr_flows *t, const struct mr_key4 *key, uint64_t has
 int mr_flows_insert6(struct mr_flows *t, const struct mr_key6 *key, uint64_t hash, const struct mr_rewrite6 *rw,
 	const struct mr_flow_state *st, uint32_t now_ms, mr_flow_ref *ref);
 
+/* Some packets before an insert: where it looks first is fetched.  Threads: any. */
+void mr_flows_prefetch(const struct mr_flows *t, bool v6, uint64_t hash);
+
 /* One of two records to insert: a key of the table's family and what to store. */
 struct mr_flow_insert {
 	const void *key; /* struct mr_key4 or mr_key6 */

@@ -273,6 +273,17 @@ static int insert(struct mr_flows *t, struct mr_flow_side *s, struct item *it, u
 	return err;
 }
 
+void mr_flows_prefetch(const struct mr_flows *t, bool v6, uint64_t hash)
+{
+	const struct mr_flow_side *s = &t->side[v6];
+
+	if (!s->bucket_cnt)
+		return;
+	uint8_t *bucket = mr_flow_primary_of(s, hash);
+	__builtin_prefetch(bucket, 1);
+	__builtin_prefetch(mr_flow_record_of(s, bucket, mr_flow_way_first(hash)), 1);
+}
+
 int mr_flows_insert4(struct mr_flows *t, const struct mr_key4 *key, uint64_t hash, const struct mr_rewrite4 *rw,
 	const struct mr_flow_state *st, uint32_t now_ms, mr_flow_ref *ref)
 {

@@ -10,6 +10,7 @@
  * ports, quotas ...) for all of them.
  */
 #include "core/decide.h"
+#include "core/keys.h"
 #include "core/later.h"
 #include "core/pipeline.h"
 #include "core/turn.h"
@@ -120,6 +121,18 @@ static bool settle(struct mr_worker *w, struct mr_packet *p)
 	return true;
 }
 
+/* Where the records of the session it may open will lie, so that several such packets wait for memory once. */
+static void prefetch(const struct mr_worker *w, const struct mr_packet *p)
+{
+	struct mr_flow_key reverse;
+	if (p->session || !p->stateful || !p->key.family || p->verdict == MR_VERDICT_DROP)
+		return;
+	mr_decide_key_after(p, &p->key, &reverse);
+	mr_key_reverse(&reverse, w->seed);
+	mr_flows_prefetch(w->sh->flows, p->key.family == 6, p->key.hash);
+	mr_flows_prefetch(w->sh->flows, p->key.family == 6, reverse.hash);
+}
+
 /* Runs packets through their pipelines, one pipeline after the other; moves those to be decided again to the front and returns how many. */
 static unsigned decide(struct mr_worker *w, struct mr_packet **p, unsigned n)
 {
@@ -135,6 +148,8 @@ static unsigned decide(struct mr_worker *w, struct mr_packet **p, unsigned n)
 				rest[rest_cnt++] = p[i];
 		}
 		mr_pipeline_run(&w->pass, pipeline, same, same_cnt);
+		for (unsigned i = 0; same_cnt > 1 && i < same_cnt; i++)
+			prefetch(w, same[i]);
 		for (unsigned i = 0; i < same_cnt; i++)
 			if (!settle(w, same[i]))
 				retry[again++] = same[i];
