@@ -71,7 +71,7 @@ int mr_keys_of_session(
 	if (__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) == MR_SESSION_FREE)
 		return -ENOENT;
 	for (unsigned d = MR_FORWARD; d <= MR_REPLY; d++)
-		if (!record_key(flows, s->ref[d], s->family, idx, &out[d]))
+		if (!record_key(flows, __atomic_load_n(&s->ref[d], __ATOMIC_RELAXED), s->family, idx, &out[d]))
 			return -ENOENT;
 	return 0;
 }

@@ -319,6 +319,70 @@ Test(routed, a_reload_in_between)
 	finish(r);
 }
 
+/* ---- errors that are translated ------------------------------------------------------------------------------------ */
+
+static void nat(struct mr_packet *p)
+{
+	if (mr_packet_tuple(p)->proto != MR_IP_ICMP)
+		mr_decide_source(p, address("203.0.113.1"), htons(40000));
+	else
+		cr_assert_eq(mr_decide_related(p), 0);
+}
+
+/* Translated when it is decided, sent when the neighbour is known, with a TTL less. */
+Test(routed, a_translated_error_may_wait)
+{
+	struct rig *r = begin(ROUTED);
+	uint8_t error[14 + 28 + 28] = { 0 };
+	script(nat, NULL, NULL);
+	say(r, "wan", "udp 10.0.0.1:1000 > 198.51.100.7:53 length 28");
+	const struct rig_frame *f = rig_last(r, "lan");
+	cr_assert_not_null(f);
+	memcpy(error, f->data, 14 + 20);
+	memcpy(error + 42, f->data + 14, 28);
+	uint8_t *ip = error + 14;
+	ip[3] = 56;
+	ip[9] = 1;
+	ip[20] = 3;
+	ip[21] = 3;
+	memcpy(ip + 12, address("198.51.100.7"), 4);
+	memcpy(ip + 16, address("203.0.113.1"), 4);
+	ip[10] = ip[11] = 0;
+	uint16_t sum = (uint16_t)~sum16(ip, 20, 0);
+	ip[10] = sum >> 8;
+	ip[11] = (uint8_t)sum;
+	sum = (uint16_t)~sum16(ip + 20, 36, 0);
+	ip[22] = sum >> 8;
+	ip[23] = (uint8_t)sum;
+	rig_sent(r, "lan");
+	neighbour(r, MR_NH_RESOLVING, 1500, 0);
+	rig_inject(r, "lan", 0, error, sizeof(error));
+	rig_turn(r);
+	cr_assert_eq(rig_sent(r, "lan"), 0);
+	cr_assert_eq(mr_stats_worker(r->sh.stats, 0)->held, 1);
+	neighbour(r, MR_NH_ROUTED, 1500, 0);
+	rig_turn(r);
+	f = rig_last(r, "lan");
+	struct mr_parsed p = parsed_frame(f);
+	cr_assert(sums_hold(f->data, &p));
+	cr_assert_eq(p.ttl, ip[8] - 1);
+	cr_assert(!memcmp(f->data + 14 + 16, address("10.0.0.1"), 4));
+	cr_assert(!memcmp(f->data + 42 + 12, address("10.0.0.1"), 4));
+	cr_assert_eq(f->data[42 + 20] << 8 | f->data[42 + 21], 1000);
+	/* the way used up: a drop, and nobody is told */
+	rig_sent(r, "lan");
+	ip[8] = 1;
+	ip[10] = ip[11] = 0;
+	sum = (uint16_t)~sum16(ip, 20, 0);
+	ip[10] = sum >> 8;
+	ip[11] = (uint8_t)sum;
+	rig_inject(r, "lan", 0, error, sizeof(error));
+	rig_turn(r);
+	cr_assert_eq(rig_sent(r, "lan"), 0);
+	cr_assert_eq(rig_dropped(r, "lan", "out", "ttl"), 1);
+	finish(r);
+}
+
 /* ---- MSS ---------------------------------------------------------------------------------------------------------- */
 
 /* A SYN with options. */
