@@ -24,12 +24,13 @@
  *
  * Memory: 32 bytes a mapping, 4 to 8 for finding it from inside and 4 from outside; 16 to 24 a peer; 48 a subscriber and 4 to 8
  * to find it; all that is there as it is touched (huge pages where the kernel gives them), like the 1.1 MiB of an outside address.  Measured with
- * 1 031 161 mappings of 65 536 subscribers at 16 addresses: 49 bytes a mapping, everything included (bench/bench_nat_ports.c).
+ * 1 031 161 mappings of 65 536 subscribers at 16 addresses: 50 bytes a mapping, everything included (bench/bench_nat_ports.c).
  *
  * Threads: take, find and release by workers and control, several at once; no two with the same worker number.  Locks, held for some hundred
  * instructions: one for each of many shards (by inside address: subscribers, and what is counted of mappings), one for each outside address
  * (its ports), a bit in each head of a hash chain.  The order: shard, address or chain; never two of a kind.  The longest times they are held:
  * a subscriber's NAT_BLOCKS_MAX blocks searched (a few µs), and a third of the quarantine's ports freed (once in that time; a few µs).
+ * Besides, the kernel zeroes a page that is touched first, also while a lock is held: 2 MiB of it where pages are huge.
  */
 #ifndef MR_PIPELINES_NAT44_STORE_H
 #define MR_PIPELINES_NAT44_STORE_H
@@ -71,13 +72,13 @@ struct nat_block_event {
 
 /* One instance's. */
 struct nat_policy {
-	uint8_t mapping;                     /* enum nat_dependence */
-	uint8_t filtering;                   /* enum nat_dependence */
-	bool paired;                         /* RFC 4787 REQ-2 */
-	uint8_t choice;                      /* enum nat_choice */
-	uint16_t port_lo, port_hi;           /* host order; of dynamic mappings */
-	uint16_t block_ports;                /* 0 = no blocks; a power of two */
-	uint32_t blocks_max;                 /* of a subscriber; 0 = NAT_BLOCKS_MAX */
+	uint8_t mapping;           /* enum nat_dependence */
+	uint8_t filtering;         /* enum nat_dependence */
+	bool paired;               /* RFC 4787 REQ-2 */
+	uint8_t choice;            /* enum nat_choice */
+	uint16_t port_lo, port_hi; /* host order; of dynamic mappings */
+	uint16_t block_ports;      /* 0 = no blocks; a power of two */
+	uint32_t blocks_max;       /* of a subscriber, at the policy's addresses and in its range; 0 = NAT_BLOCKS_MAX */
 	uint32_t sessions_max, mappings_max; /* likewise; 0 = any number */
 	uint32_t quarantine_ms;
 	const uint32_t

@@ -105,9 +105,10 @@ static enum nat_outcome take(struct nat_store *s, const struct nat_turn *t, uint
 		return NAT_NO_ADDRESS;
 	want.random = nat_store_random(s, t->worker);
 	if (p->block_ports) {
-		if (nat_block_take(s, t, subscriber, proto, &want, address, port))
+		uint32_t cnt;
+		if (nat_block_take(s, t, subscriber, proto, &want, address, port, &cnt))
 			return NAT_OK;
-		if (u->block_cnt >= (p->blocks_max && p->blocks_max < NAT_BLOCKS_MAX ? p->blocks_max : NAT_BLOCKS_MAX))
+		if (u->block_cnt >= NAT_BLOCKS_MAX || (p->blocks_max && cnt >= p->blocks_max))
 			return NAT_BLOCK_LIMIT;
 	}
 	if (p->paired && u->address && nat_policy_has(p, u->address - 1)) {

@@ -144,38 +144,45 @@ static void say(struct nat_store *s, const struct nat_turn *t, uint32_t block, b
 
 /* ---- taken ------------------------------------------------------------------------------------------------------- */
 
-/* A port of a block the subscriber has, at an address and in the range of the policy. */
-static bool take_in(struct nat_store *s, const struct nat_turn *t, uint32_t block, uint8_t proto,
-	struct nat_ports_want *want, uint16_t *port)
+/* It is at an address of the policy, and some of it in its range. */
+static bool is_of_use(struct nat_store *s, const struct nat_policy *p, uint32_t block, struct nat_ports_want *want)
 {
 	const struct nat_block *b = nat_block_at(s, block);
-	const struct nat_policy *p = t->policy;
-	struct nat_address *a = address_of(s, block);
-	int rc;
 
-	if (!nat_policy_has(p, a->number))
-		return false;
 	want->lo = b->lo > p->port_lo ? b->lo : p->port_lo;
 	want->hi = b->hi < p->port_hi ? b->hi : p->port_hi;
 	want->closed = NULL;
-	if (want->lo > want->hi)
-		return false;
+	return want->lo <= want->hi && nat_policy_has(p, address_of(s, block)->number);
+}
+
+static bool take_in(struct nat_store *s, const struct nat_turn *t, uint32_t block, uint8_t proto,
+	struct nat_ports_want *want, uint16_t *port)
+{
+	struct nat_address *a = address_of(s, block);
+	int rc;
+
 	nat_lock(&a->lock);
 	nat_address_turn(s, t, a, proto);
-	rc = nat_ports_take(&a->ports[proto], want, t->now_ms, p->quarantine_ms, port);
+	rc = nat_ports_take(&a->ports[proto], want, t->now_ms, t->policy->quarantine_ms, port);
 	nat_unlock(&a->lock);
 	return !rc;
 }
 
 bool nat_block_take(struct nat_store *s, const struct nat_turn *t, uint32_t subscriber, uint8_t proto,
-	struct nat_ports_want *want, uint32_t *address, uint16_t *port)
+	struct nat_ports_want *want, uint32_t *address, uint16_t *port, uint32_t *cnt)
 {
 	struct nat_subscriber *u = nat_subscriber_at(s, subscriber);
 	uint32_t block = u->block;
 	struct nat_block *b;
 
-	while (block && !take_in(s, t, block, proto, want, port))
-		block = nat_block_at(s, block)->next;
+	*cnt = 0;
+	for (; block; block = nat_block_at(s, block)->next) {
+		if (!is_of_use(s, t->policy, block, want))
+			continue;
+		++*cnt;
+		if (take_in(s, t, block, proto, want, port))
+			break;
+	}
 	if (!block)
 		return false;
 	b = nat_block_at(s, block);

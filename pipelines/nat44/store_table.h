@@ -273,9 +273,10 @@ enum nat_outcome nat_address_pick(struct nat_store *s, const struct nat_turn *t,
 void nat_address_wet(struct nat_store *s, struct nat_address *a);
 void nat_address_turn(struct nat_store *s, const struct nat_turn *t, struct nat_address *a, uint8_t proto);
 
-/* store_block.c: with the shard locked. */
+/* store_block.c: with the shard locked.  A port of a block the subscriber has; false: of none, and *cnt are at an address and in the range of
+ * the policy. */
 bool nat_block_take(struct nat_store *s, const struct nat_turn *t, uint32_t subscriber, uint8_t proto,
-	struct nat_ports_want *want, uint32_t *address, uint16_t *port);
+	struct nat_ports_want *want, uint32_t *address, uint16_t *port, uint32_t *cnt);
 /* ... and the address: a new block, and a port of it.  -EADDRINUSE: no block is free; -EAGAIN: none with a port of this protocol. */
 int nat_block_open(struct nat_store *s, const struct nat_turn *t, uint32_t subscriber, struct nat_address *a,
 	uint8_t proto, struct nat_ports_want *want, uint16_t *port);

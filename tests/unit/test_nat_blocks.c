@@ -254,6 +254,31 @@ Test(nat_blocks, a_subscriber_with_a_resting_block_keeps_its_address)
 	finish(&r);
 }
 
+/* Its block is at an address that left, or out of the new range: it counts for no limit, the subscriber gets another at once. */
+Test(nat_blocks, blocks_a_policy_has_no_use_for_are_not_counted)
+{
+	struct nat_flow f = rig_flow(1, 1, 0, 80), g = rig_flow(1, 2, 0, 80), h = rig_flow(1, 3, 0, 80);
+	uint32_t one, two, three, left;
+	struct rig r;
+
+	rig_blocks(&r, 2, 64);
+	r.policy.blocks_max = 1;
+	r.policy.port_hi = 32767;
+	one = rig_take(&r, &f);
+	left = rig_mapping(&r, one).outside_be == rig_outside(0);
+	nat_policy_addresses(&r.policy, &r.number[left], 1);
+	two = rig_take(&r, &g);
+	cr_assert_eq(rig_mapping(&r, two).outside_be, rig_outside(left));
+	r.policy.port_lo = 32768;
+	r.policy.port_hi = 65535;
+	three = rig_take(&r, &h);
+	cr_assert_eq(books.given, 3);
+	nat_store_release(r.s, &r.turn, one, 0, false);
+	nat_store_release(r.s, &r.turn, two, 0, false);
+	nat_store_release(r.s, &r.turn, three, 0, false);
+	finish(&r);
+}
+
 /* ---- from one size to another, and to none ----------------------------------------------------------------------- */
 
 Test(nat_blocks, sizes_change_and_nobody_gets_anothers)
