@@ -11,6 +11,7 @@
 #include <time.h>
 
 #define TIMEOUT_MS 20000
+#define NS_PER_MS  1000000ull
 
 struct asking {
 	struct nat_who_question q;
@@ -184,9 +185,11 @@ static uint64_t known_to(const struct asking *a, const struct nat_who_stage *s)
 	return a->live && !s->ended ? a->now_ns : s->last_ns;
 }
 
+/* All of the time asked for; without a time only what the log has was asked for. */
 static bool covers(const struct asking *a, const struct nat_who_stage *s)
 {
-	return (!a->at || (a->q.from_ns >= s->first_ns && !s->gap)) && a->q.to_ns / 1000000 <= known_to(a, s) / 1000000;
+	return !a->at ||
+		(a->q.from_ns >= s->first_ns && !s->gap && a->q.to_ns / NS_PER_MS <= known_to(a, s) / NS_PER_MS);
 }
 
 /* Whose log counts: of those that had the address, or of all when none had. */
@@ -206,7 +209,7 @@ static bool certain(const struct asking *a)
 	const struct nat_who_stage *s = nat_who_stages(a->who, &cnt);
 	bool all = cnt;
 	for (size_t i = 0; i < cnt; i++)
-		all &= !counts(s, cnt, i) || ((covers(a, &s[i]) || !a->at) && !s[i].lost_then);
+		all &= !counts(s, cnt, i) || (covers(a, &s[i]) && !s[i].lost_then);
 	return all;
 }
 
@@ -264,7 +267,7 @@ static void add_session(struct mr_table *t, const struct nat_event *e)
 static void write_holders(const struct nat_who_holder *h, size_t cnt)
 {
 	static const char *const until[] = {
-		[NAT_WHO_ENDED] = "", [NAT_WHO_OPEN] = "still open", [NAT_WHO_CUT] = "at the latest "
+		[NAT_WHO_ENDED] = "", [NAT_WHO_OPEN] = "not ended", [NAT_WHO_CUT] = "at the latest "
 	};
 	struct mr_table t;
 	char time[NAT_TIME_BYTES];
@@ -288,7 +291,7 @@ static void write_holders(const struct nat_who_holder *h, size_t cnt)
 }
 
 /* What one should know of the log before one believes it. */
-static void write_coverage(const struct asking *a, FILE *out)
+static void write_coverage(const struct asking *a, bool found, FILE *out)
 {
 	size_t cnt;
 	char from[NAT_TIME_BYTES], to[NAT_TIME_BYTES];
@@ -298,9 +301,9 @@ static void write_coverage(const struct asking *a, FILE *out)
 			continue;
 		nat_log_time(s[i].first_ns, from);
 		nat_log_time(known_to(a, &s[i]), to);
-		if (!covers(a, &s[i]))
-			fprintf(out, "the log of %s goes from %s to %s and does not cover all of that time\n",
-				s[i].name, from, to);
+		if (!covers(a, &s[i]) || !found)
+			fprintf(out, "the log of %s goes from %s to %s%s\n", s[i].name, from, to,
+				covers(a, &s[i]) ? "" : " and does not cover all of that time");
 		nat_log_time(s[i].gap_from_ns, from);
 		nat_log_time(s[i].gap_to_ns, to);
 		if (a->at && s[i].gap)
@@ -326,7 +329,7 @@ static int write_text(const struct asking *a)
 			printf(":\n");
 		}
 		write_holders(h, cnt);
-		write_coverage(a, stdout);
+		write_coverage(a, true, stdout);
 		return 0;
 	}
 	if (!nat_who_lines(a->who)) {
@@ -338,7 +341,7 @@ static int write_text(const struct asking *a)
 	printf("%s ", nobody ? "nobody had" : "the log does not say who had");
 	write_asked(a);
 	printf("\n");
-	write_coverage(a, stdout);
+	write_coverage(a, false, stdout);
 	return nobody ? 0 : MR_EXIT_FAILURE;
 }
 
