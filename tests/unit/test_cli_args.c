@@ -13,7 +13,14 @@ static const struct mr_cli_option show_options[] = {
 	{ NULL, NULL, NULL },
 };
 
+static const struct mr_cli_option nat_options[] = {
+	{ "at", "TIME", "" },
+	{ "log", "FILE", "", true },
+	{ NULL, NULL, NULL },
+};
+
 static const struct mr_cli_verb verbs[] = {
+	{ "nat", "who", "", NULL, nat_options, 1, 2, NULL },
 	{ "run", "FILE", "", NULL, NULL, 1, 1, NULL },
 	{ "show", "[WHAT]", "", NULL, show_options, 0, 1, NULL },
 	{ "explain", "...", "", NULL, show_options, 0, MR_CLI_ARGS, NULL },
@@ -236,4 +243,23 @@ Test(cli_args, answers_without_anything_are_survived)
 			"],"
 			"\"frames\":{},\"workers\":[{}]}}"));
 	}
+}
+
+Test(cli_args, an_option_that_may_be_given_several_times)
+{
+	cr_assert_eq(PARSE("nat", "--log", "a", "who", "--at", "-10m", "--log=b", "--log", "-"), 0, "%s", e.text);
+	cr_assert_eq(c.many_cnt, 3);
+	cr_assert(!strcmp(c.many[0], "a") && !strcmp(c.many[1], "b") && !strcmp(c.many[2], "-") && !c.many[3]);
+	cr_assert_str_eq(mr_args_value(&c, "at"), "-10m");
+	cr_assert_eq(PARSE("nat", "who"), 0);
+	cr_assert_eq(c.many_cnt, 0);
+	cr_assert_eq(PARSE("nat", "who", "--at", "1", "--at", "2"), -EINVAL);
+	char *argv[2 * MR_CLI_ARGS + 4] = { "nat", "who" };
+	for (unsigned i = 0; i <= MR_CLI_ARGS; i++) {
+		argv[2 + 2 * i] = "--log";
+		argv[3 + 2 * i] = "a";
+	}
+	cr_assert_eq(mr_args_parse(2 + 2 * MR_CLI_ARGS, argv, verbs, &c, &e), 0);
+	cr_assert_eq(c.many_cnt, MR_CLI_ARGS);
+	cr_assert_eq(mr_args_parse(4 + 2 * MR_CLI_ARGS, argv, verbs, &c, &e), -EINVAL);
 }
