@@ -234,7 +234,9 @@ Test(routed, a_wire_tells_nobody)
 Test(routed, told_later)
 {
 	struct rig *r = begin(ROUTED);
-	now = (typeof(now)){ .reject = true, .with = MR_REJECT_PORT_UNREACHABLE, .delay_ms = 6000, .nh = now.nh };
+	now.reject = true;
+	now.with = MR_REJECT_PORT_UNREACHABLE;
+	now.delay_ms = 6000;
 	for (int i = 0; i < 3; i++) /* sent again by its sender: answered once */
 		say(r, "wan", "tcp 198.51.100.7:1000 > 203.0.113.1:80 flags syn length 400");
 	cr_assert_eq(rig_dropped(r, "wan", "in", "stage"), 3);
