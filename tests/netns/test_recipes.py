@@ -31,7 +31,8 @@ def build(bed, inside, box_inside, lan, wan):
     bed.run("r", "ip addr add 198.51.100.2/24 dev " + wan)
     for n in (1, 9):
         bed.run("s", "ip addr add 198.51.100.%d/24 dev s0" % n)
-    bed.run("s", "ip addr add 192.0.2.9/32 dev s0")
+    for address in ("192.0.2.9", "192.168.1.77", "100.64.7.7"):
+        bed.run("s", "ip addr add %s/32 dev s0" % address)
     bed.run("h", "ip route add default via " + box_inside.split("/")[0])
     bed.run("r", "ip route add default via 198.51.100.1")
     bed.sysctl("r", "net/ipv4/ip_forward", 1)
@@ -107,8 +108,10 @@ def office(tap, bed):
             tap.ok(pings(bed, "r", "198.51.100.2", "192.0.2.9") and pings(bed, "s", "192.0.2.9", "198.51.100.2"), "nat.yaml: the box pings, and is pinged")
             tap.ok(pings(bed, "h", "192.168.1.2", "192.168.1.1"), "nat.yaml: also from inside")
             host.sendto(b"browse", ("192.0.2.9", 137))
+            with sock(bed, "s", socket.SOCK_DGRAM, "192.168.1.77") as spoofed:
+                spoofed.sendto(b"x", ("198.51.100.2", 40000))
             d = w.account(tap, bed, m, "nat.yaml")
-            tap.same(w.drops(d), {"filter-blocked": 1}, "nat.yaml: dropped is what the filter drops")
+            tap.same(w.drops(d), {"filter-blocked": 2}, "nat.yaml: dropped is what the filters drop")
         tap.same(m.stop(), 0, "nat.yaml: ends with 0")
     bed.run("r", [find_millrace(), "--name", m.instance, "cleanup"])
     bed.clear()
@@ -136,8 +139,10 @@ def carrier(tap, bed):
             tap.ok(pings(bed, "s", "198.51.100.9", "100.64.0.3"), "cgn.yaml: and reaches it")
             with sock(bed, "h", socket.SOCK_DGRAM, "10.66.0.1") as spoofed:
                 spoofed.sendto(b"x", ("192.0.2.9", 53))
+            with sock(bed, "s", socket.SOCK_DGRAM, "100.64.7.7") as spoofed:
+                spoofed.sendto(b"x", ("203.0.113.64", 40000))
             d = w.account(tap, bed, m, "cgn.yaml")
-            tap.same(w.drops(d), {"filter-blocked": 1}, "cgn.yaml: dropped is what came from no subscriber")
+            tap.same(w.drops(d), {"filter-blocked": 2}, "cgn.yaml: dropped is what came from no subscriber, or from one outside")
             for s in [x for x in (seen[0], who) if x]:
                 inside = "100.64.0.2" if s == seen[0] else "100.64.0.3"
                 w.wait_for(lambda: os.path.exists(log) and inside in open(log).read(), 10)
