@@ -1,0 +1,96 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""nat44 with the box's own address (leftover: kernel): what the box itself sends and serves is unharmed; announced addresses."""
+import os
+
+import nat
+import wire as w
+from nat import A, S
+
+OWN = nat.BOX["wan"]
+OPTIONS = "ports: 40000-65535\nleftover: kernel"
+
+
+def box_itself(tap, bed, watch, mode):
+    bed.sysctl("r", "net/ipv4/ip_local_port_range", "'32768 39999'")  # the ports below are the kernel's, the others the stage's
+    with nat.Nat(tap, bed, watch, OPTIONS, "the box's own address, " + mode, mode=mode, outside=OWN) as net:
+        www = os.path.join(bed.dir, "www")
+        os.makedirs(www, exist_ok=True)
+        with open(www + "/file", "wb") as f:
+            f.write(os.urandom(300000))
+        with bed.spawn("s", ["/usr/bin/python3", "-m", "http.server", "8080", "--bind", S, "--directory", www], "http"), \
+                bed.spawn("r", ["/usr/bin/python3", "-m", "http.server", "8081", "--bind", OWN, "--directory", www], "http"):
+            def get(space, url):
+                return bed.run(space, ["curl", "-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code} %{size_download}", url], check=False)
+            w.wait_for(lambda: get("s", "http://%s:8080/file" % S).startswith("200"), 10)
+            net.same(get("r", "http://%s:8080/file" % S), "200 300000", "the box fetches from outside by its own address")
+            net.same(get("a", "http://%s:8080/file" % S), "200 300000", "an inside host fetches through it")
+            net.same(get("s", "http://%s:8081/file" % OWN), "200 300000", "an outside host fetches from the box")
+            net.same(get("a", "http://%s:8081/file" % OWN), "200 300000", "an inside host fetches from the box by its outside address")
+            for n in range(5):
+                both = get("r", "http://%s:8080/file" % S), get("a", "http://%s:8080/file" % S)
+                if both != ("200 300000",) * 2:
+                    net.ok(False, "by turns", both)
+                    break
+            else:
+                net.ok(True, "by turns, five times")
+        for space, far in (("r", S), ("s", OWN), ("a", S), ("a", OWN), ("t", OWN)):
+            out = bed.run(space, ["ping", "-n", "-c", "10", "-i", "0.02", "-W", "3", far], check=False)
+            net.ok("10 packets transmitted, 10 received" in out, "%s pings %s" % (space, far), out)
+        out = bed.run("r", ["traceroute", "-n", "-q", "1", "-w", "2", "-m", "3", S], check=False)
+        net.ok(S in out.splitlines()[-1], "the box's own traceroute", out)
+        closed = w.enter(bed, "r", w.socket.socket, w.socket.AF_INET, w.socket.SOCK_DGRAM)
+        closed.settimeout(3)
+        closed.connect((S, 9999))
+        closed.send(b"x")
+        try:
+            got = closed.recv(10)
+        except ConnectionRefusedError:
+            got = "refused"
+        net.same(got, "refused", "an error about the box's own packet reaches the box")
+        closed.close()
+        outer = net.udp("s", S, 7000)
+        out = [net.mapped(net.udp("a", A, 5000 + n), outer) for n in range(20)]
+        net.ok(all(o and o[0] == OWN and 40000 <= o[1] <= 65535 for o in out), "mappings have the box's address and ports of the range", out)
+        net.ok(net.reaches(outer, (OWN, 123), net.udp("r", OWN, 123)) == (S, 7000), "a datagram to a port of the box is the box's")
+
+
+def leftover_drop(tap, bed, watch, mode):
+    """The default: what nobody wants is dropped, though the box has the address."""
+    bed.run("r", "ip addr add 203.0.113.64/32 dev lo")
+    try:
+        with nat.Nat(tap, bed, watch, "", "leftover: drop, " + mode, mode=mode) as net:
+            for proto, body, name in ((w.UDP, w.udp(S, nat.OUT % 64, 7000, 9999), "UDP"), (w.TCP, w.tcp(S, nat.OUT % 64, 7000, 9999), "TCP"), (w.ICMP, w.echo(S, nat.OUT % 64), "an echo request"), (89, b"\0" * 20, "another protocol")):
+                net.silent(w.ip4(S, nat.OUT % 64, proto, body), "s0", "s0", lambda p: p[12:16] == w.address(nat.OUT % 64), name + " nobody wants is dropped", "nat44-unwanted")
+    finally:
+        bed.run("r", "ip addr del 203.0.113.64/32 dev lo")
+
+
+def announced(tap, bed, watch, mode):
+    """Outside addresses of the network between r and s: somebody has to answer ARP for them."""
+    outside = "198.51.100.100-198.51.100.101"
+    text = nat.config("", mode=mode, outside=outside)
+    said = bed.run("r", [nat.find_millrace(), "check", bed.file("quiet.yaml", text)], check=False)
+    tap.ok("198.51.100.100" in said and "ARP" in said, "check says that nobody answers ARP for the address", said[-1500:])
+    with nat.Nat(tap, bed, watch, "announce: true", "announced, " + mode, mode=mode, outside=outside) as net:
+        outer = net.udp("s", S, 7000)
+        out = net.mapped(net.udp("a", A, 5000), outer)
+        net.ok(out and out[0] in ("198.51.100.100", "198.51.100.101"), "it is mapped", out)
+        if out:
+            net.same(net.reaches(outer, out, net.socks[1]), (S, 7000), "the answer finds its way: ARP was answered")
+            net.ok(nat.MACS["wan"] in bed.run("s", "ip neigh show %s" % out[0]), "with the MAC address of wan", bed.run("s", "ip neigh"))
+        shown = bed.run("r", "ip addr show")
+        net.ok("198.51.100.100" in shown or "198.51.100.100" in bed.run("r", "ip neigh show proxy"), "the kernel has the addresses while it runs", shown)
+    shown = bed.run("r", "ip addr show") + bed.run("r", "ip neigh show proxy")
+    tap.ok("198.51.100.10" not in shown.replace("198.51.100.1/", ""), "announced: and no longer when it has ended", shown)
+
+
+def test(tap, bed):
+    nat.build(bed)
+    wanted = nat.modes("never", "always")
+    nat.cases(tap, bed, (box_itself, leftover_drop), wanted)
+    nat.cases(tap, bed, (announced,), wanted[:1])
+
+
+if __name__ == "__main__":
+    w.sys.exit(w.main(test, "natown"))

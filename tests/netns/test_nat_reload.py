@@ -1,0 +1,124 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""nat44: what survives a reload, what a removed address ends, and that nothing leaves untranslated when the program is killed."""
+import os
+import re
+import signal
+import time
+
+import nat
+import wire as w
+from nat import A, B, S, T
+
+
+def talks(net, inner, outer, outside):
+    """Both ways, by the same outside end."""
+    return net.reaches(inner, outer.getsockname(), outer) == outside and net.reaches(outer, outside, inner) == outer.getsockname()
+
+
+def survives(tap, bed, watch, mode):
+    with nat.Nat(tap, bed, watch, "", "reload, " + mode, mode=mode, outside="203.0.113.64/31") as net:
+        outer, udp = net.udp("s", S, 7000), [net.udp("a", A, 5000 + n) for n in range(4)]
+        out = [net.mapped(u, outer) for u in udp]
+        listener = net.listen("s", S, 7100)
+        tcp = net.tcp("a", A, 5100)
+        conn = net.connects(tcp, (S, 7100), listener)
+        if not net.ok(conn and None not in out, "sessions are there", (conn, out)):
+            return
+        changes = (("nothing", "", "203.0.113.64/31"), ("an address more", "", "203.0.113.64/30"), ("limits", "limits: { sessions: 8, mappings: 6 }", "203.0.113.64/30"),
+                   ("time-outs", "timeouts: { udp: 150s, udp_unreplied: 120s, tcp_established: 8000s }", "203.0.113.64/30"), ("mapping and filtering", "mapping: address-dependent\nfiltering: address-dependent", "203.0.113.64/30"),
+                   ("ports", "ports: 30000-30999", "203.0.113.64/30"))
+        for what, options, outside in changes:
+            said = net.reload(options, mode=mode, outside=outside)
+            net.ok(all(talks(net, u, outer, o) for u, o in zip(udp, out)), "changed: %s: mappings stay" % what, (said, out, net.drops()))
+            conn[0].sendall(b"down " + what.encode())
+            tcp.sendall(b"up " + what.encode())
+            net.same([tcp.recv(100), conn[0].recv(100)], [b"down " + what.encode(), b"up " + what.encode()], "changed: %s: TCP goes on" % what)
+            if what == "limits":
+                got = [bool(net.mapped(net.udp("a", A, 5200 + n), outer)) for n in range(4)]
+                net.ok(got[-1] is False, "a limit holds for what is new", got)
+                net.dropped("nat44-mapping-limit" if "nat44-mapping-limit" in net.drops() else "nat44-session-limit")
+            if what == "time-outs":
+                left = {f["remaining_ms"] // 10000 for f in net.flows("--proto", "udp", "--port", "5000")}
+                net.ok(left <= {14, 15}, "time-outs hold for sessions that live", left)
+            if what == "ports":
+                new = net.mapped(net.udp("b", B, 5000), outer)
+                net.ok(new and 30000 <= new[1] <= 30999, "ports hold for what is new", new)
+
+
+def removed(tap, bed, watch, mode):
+    with nat.Nat(tap, bed, watch, "", "an address removed, " + mode, mode=mode, outside="203.0.113.64/31") as net:
+        outer = net.udp("s", S, 7000)
+        socks = [net.udp("a", "100.64.0.%d" % n, 5000) for n in range(2, 10)]
+        out = [net.mapped(u, outer) for u in socks]
+        if not net.ok(len({o[0] for o in out}) == 2, "both addresses are used", out):
+            return
+        lost = [n for n, o in enumerate(out) if o[0] == nat.OUT % 65]
+        said = net.reload("", mode=mode, outside="203.0.113.64")
+        net.ok(re.search(r"\b%d\b.*session|session.*\b%d\b" % (len(lost), len(lost)), said + net.m.text()[-500:]), "the reload says how many sessions it ends: %d" % len(lost), said + net.m.text()[-500:])
+        w.wait_for(lambda: not net.flows("--addr", nat.OUT % 65), 5)
+        net.same(net.flows("--addr", nat.OUT % 65), [], "they are gone")
+        for n, u in enumerate(socks):
+            if n in lost:
+                net.same(net.reaches(outer, out[n], u, 0.2), None, "nobody reaches the removed address's mapping any more")
+                got = net.mapped(u, outer)
+                net.same(got and got[0], nat.OUT % 64, "its host has another address with its next packet")
+            else:
+                net.ok(talks(net, u, outer, out[n]), "those of the other stay")
+    with nat.Nat(tap, bed, watch, "static:\n", "x", text=nat.config("", mode=mode).replace("    outside: [", "    static: [ { inside: 100.64.0.2, outside: 203.0.113.70 } ]\n    outside: [")) as net:
+        net.name = "a static rule removed, " + mode
+        outer, inner = net.udp("s", S, 7000), net.udp("a", A, 5000)
+        net.same(net.mapped(inner, outer), (nat.OUT % 70, 5000), "it translates")
+        net.reload("", mode=mode)
+        got = net.mapped(inner, outer)
+        net.ok(got and got[0] != nat.OUT % 70, "the session is ended, the next packet is mapped dynamically", got)
+
+
+def refused(tap, bed, watch, mode):
+    """A bad file changes nothing."""
+    with nat.Nat(tap, bed, watch, "", "a bad reload, " + mode, mode=mode) as net:
+        outer, inner = net.udp("s", S, 7000), net.udp("a", A, 5000)
+        out = net.mapped(inner, outer)
+        for options, outside in (("port_block: 63", nat.POOL), ("", "203.0.113.0/33"), ("mapping: some", nat.POOL), ("ports: 5-1", nat.POOL)):
+            net.reload(options, mode=mode, outside=outside, check=False)
+            net.ok(talks(net, inner, outer, out), "%s %s: nothing changed" % (options, outside))
+
+
+def killed(tap, bed, watch, mode):
+    """on_exit is drop where a NAT serves: after kill -9 nothing leaves, translated or not, until the next start."""
+    net = nat.Nat(tap, bed, watch, "", "killed, " + mode, mode=mode)
+    outer, inner = net.udp("s", S, 7000), net.udp("a", A, 5000)
+    other = net.udp("t", T, 7000)
+    out = net.mapped(inner, outer)
+    for _ in range(300):
+        net.reaches(inner, (S, 7000), outer)
+        if any(f["forward"]["offloaded"] for f in net.flows("--port", "5000")) or mode == "never":
+            break
+    net.ok(out, "traffic flows")
+    os.kill(net.m.pid, signal.SIGKILL)
+    net.m.child.wait(5)
+    time.sleep(1.5)  # the heartbeat is old then
+    for n in range(10):
+        nat.send(inner, b"x", (S, 7000))
+        nat.send(inner, b"x", (T, 7000))
+    net.same(net.reaches(inner, (S, 7000), outer, 0.3), None, "nothing leaves, to the old end")
+    bed.run("a", ["ping", "-n", "-c", "3", "-i", "0.05", "-W", "1", S], check=False)
+    net.same(nat.hear(other, 0.2), None, "nothing leaves, to a new end")
+    fin = net.tcp("a", A, 5100)
+    fin.settimeout(0.5)
+    net.same(net.connects(fin, (S, 7100), net.listen("s", S, 7100)), None, "no TCP either")
+    fin.close()
+    for s in net.socks:
+        s.close()
+    watch.told(tap, net.name)
+    with nat.Nat(tap, bed, watch, "", "started after kill -9, " + mode, mode=mode) as again:
+        outer, inner = again.udp("s", S, 7000), again.udp("a", A, 5000)
+        again.ok(again.mapped(inner, outer), "translates again")
+
+
+def test(tap, bed):
+    nat.each(tap, bed, (survives, removed, refused, killed), nat.modes("never", "always"))
+
+
+if __name__ == "__main__":
+    w.sys.exit(w.main(test, "natrld"))
