@@ -277,6 +277,23 @@ static bool find_source(struct look *l, struct becomes *out)
 
 /* ---- ... the destination -------------------------------------------------------------------------------------------- */
 
+/* Over the hairpin, and filtered: let in when the inside host it goes to has sent to its sender's outside end before, and was filtered itself. */
+static enum nat_outcome meet(struct look *l, __be32 remote_be, __be16 remote_port_be)
+{
+	struct nat_turn turn = l->turn;
+	bool ports = l->n->policy.filtering == NAT_ADDRESS_AND_PORT_DEPENDENT, filtered;
+	uint8_t proto = (uint8_t)proto_of(&l->t);
+	struct nat_knock there = { remote_be, l->dst_be, remote_port_be, ports ? l->t.dport_be : 0, l->t.zone, proto };
+	struct nat_knock back = { l->dst_be, remote_be, l->t.dport_be, ports ? remote_port_be : 0, l->t.zone, proto };
+	if (!mr_packet_explaining(l->p))
+		nat_knock(l->n->shared, &there, l->turn.now_ms);
+	if (!nat_knocked(l->n->shared, &back, l->turn.now_ms))
+		return NAT_OK;
+	turn.let_in = true;
+	return nat_store_take_outside(l->n->shared->store, &turn, l->t.zone, proto, l->dst_be, l->t.dport_be, remote_be,
+		remote_port_be, &l->mine->destination, &filtered);
+}
+
 static bool destination_by_mapping(struct look *l, __be32 remote_be, __be16 remote_port_be, struct becomes *out)
 {
 	struct nat_store *s = l->n->shared->store;
@@ -285,6 +302,8 @@ static bool destination_by_mapping(struct look *l, __be32 remote_be, __be16 remo
 	bool hairpin = l->mine->flags & NAT_SOURCE;
 	enum nat_outcome outcome = nat_store_take_outside(s, &l->turn, l->t.zone, (uint8_t)proto_of(&l->t), l->dst_be,
 		l->t.dport_be, remote_be, remote_port_be, &l->mine->destination, &filtered);
+	if (outcome == NAT_OK && filtered && hairpin)
+		outcome = meet(l, remote_be, remote_port_be);
 	if (outcome != NAT_OK) {
 		refuse(l, outcome, hairpin);
 		return false;

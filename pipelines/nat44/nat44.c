@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define TICK_NS  100000000ull /* of the store, on each worker */
 #define LOG_RING 8192         /* events a worker may be ahead of the writer */
@@ -34,6 +35,8 @@ static int shared_create(struct mr_stage_env *env, struct nat_shared **out)
 		return -ENOMEM;
 	s->holder_cnt = 1;
 	s->worker_cnt = so.worker_cnt;
+	if (getrandom(&s->knock_seed, sizeof(s->knock_seed), GRND_NONBLOCK) != (ssize_t)sizeof(s->knock_seed))
+		s->knock_seed = (uintptr_t)s; /* then the store has none either */
 	s->counts = aligned_alloc(_Alignof(struct nat_counts), (so.worker_cnt + 1) * sizeof(*s->counts));
 	int err = s->counts ? nat_identities_make(&s->identities) : -ENOMEM;
 	if (!err) {

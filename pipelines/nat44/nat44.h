@@ -7,6 +7,7 @@
  *     static.c    static rules: one to one, and forwards of ports
  *     decide.c    what becomes of a packet
  *     session.c   what a session has taken, and gives back
+ *     knock.c     who inside has sent to whose outside end: for filters over the hairpin
  *     nat44.c     the stage: instances and what they share, match
  *     check.c     what `millrace check` says
  *     ports.c store.c   outside addresses, subscribers, mappings (store.h)
@@ -166,12 +167,24 @@ struct nat_counts {
 	uint64_t ended, ticked_ns;
 };
 
+#define NAT_KNOCKS 4096
+
+/* A packet from one outside end to another, both of hosts inside. */
+struct nat_knock {
+	__be32 from_be, to_be;
+	__be16 from_port_be, to_port_be; /* to_port_be 0: the filter does not look at it */
+	uint16_t zone;
+	uint8_t proto; /* enum nat_proto */
+};
+
 struct nat_shared {
 	unsigned holder_cnt; /* instances; control only */
 	unsigned worker_cnt;
 	struct nat_store *store;
 	struct nat_identities identities;
 	struct nat_counts *counts; /* worker_cnt + 1; each written by its own, read by control (relaxed) */
+	uint64_t knock_seed;
+	_Atomic uint64_t knock[NAT_KNOCKS]; /* knock.c */
 };
 
 /* ---- an instance ------------------------------------------------------------------------------------------------ */
@@ -243,6 +256,11 @@ bool nat_keeps(void *stage, const void *priv);
 
 /* As mr_stage_type.check. */
 void nat_check(void *stage, struct mr_check *check);
+
+/* It was filtered, but its sender is known to have sent there; and whether such a one was, within the last half minute.  Threads: any. */
+void nat_knock(struct nat_shared *s, const struct nat_knock *k, uint32_t now_ms);
+bool nat_knocked(struct nat_shared *s, const struct nat_knock *k, uint32_t now_ms);
+
 /* show.c: answers `show nat`.  As mr_stage_type.ask. */
 int nat_ask(void *stage, const char *request, char **answer);
 

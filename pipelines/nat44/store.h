@@ -98,6 +98,7 @@ struct nat_turn {
 	const struct nat_policy *policy;
 	unsigned worker; /* 0..n-1, n = control */
 	uint32_t now_ms;
+	bool let_in; /* nat_store_take_outside: whatever the filter says */
 };
 
 /* Of a packet from inside. */

@@ -357,7 +357,7 @@ enum nat_outcome nat_store_take_outside(struct nat_store *s, const struct nat_tu
 	if (!shard)
 		return NAT_OK;
 	if (nat_entry_at(s, number)->zone == zone) {
-		if (!lets_in(s, t->policy, number, remote_be))
+		if (!t->let_in && !lets_in(s, t->policy, number, remote_be))
 			*filtered = true;
 		else if (!sessions_left(s, t->policy, nat_entry_at(s, number)->subscriber))
 			o = NAT_SESSION_LIMIT;
