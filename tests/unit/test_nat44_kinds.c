@@ -81,17 +81,42 @@ KIND(mapping_by_address_and_port_filtering_independent, 2, 0)
 KIND(mapping_by_address_and_port_filtering_by_address, 2, 1)
 KIND(mapping_by_address_and_port_filtering_by_address_and_port, 2, 2)
 
-/* A hairpinned packet comes from the outside end of its sender: that is what the filter looks at. */
-Test(nat44_kinds, filtering_of_hairpins)
+/*
+ * A hairpinned packet comes from the outside end of its sender: that is what the filter looks at.  One that is not let in has opened the filter of
+ * its sender, as it would at a NAT of its own.
+ */
+static void hairpins(const char *filtering, bool other_port)
 {
-	struct rig *r = rig_create(WORLD(PLAIN ", filtering: address-dependent"), NULL);
+	char yaml[1024];
+	snprintf(yaml, sizeof(yaml), WORLD_HEAD "  nat: { type: nat44, " PLAIN ", filtering: %s }\n" WORLD_TAIL,
+		filtering);
+	struct rig *r = rig_create(yaml, NULL);
 	BECOMES(r, "lan", "udp 10.0.0.1:5000 > 192.0.2.9:53", "wan", "udp 203.0.113.1:5000 > 192.0.2.9:53");
-	BECOMES(r, "lan", "udp 10.0.0.2:6000 > 203.0.113.1:5000", "wan", "nothing");
-	cr_assert_eq(rig_dropped(r, "lan", "out", "nat44-filtered"), 1);
-	cr_assert_eq(mappings(r), 1, "the sender's was given back");
 	BECOMES(r, "lan", "udp 10.0.0.2:6000 > 192.0.2.9:53", "wan", "udp 203.0.113.1:6000 > 192.0.2.9:53");
-	BECOMES(r, "lan", "udp 10.0.0.1:5000 > 203.0.113.1:6000", "wan", "nothing");
+	BECOMES(r, "lan", "udp 10.0.0.2:6001 > 192.0.2.9:53", "wan", "udp 203.0.113.1:6001 > 192.0.2.9:53");
+	BECOMES(r, "lan", "udp 10.0.0.2:6000 > 203.0.113.1:5000", "wan", "nothing");
+	BECOMES(r, "lan", "udp 10.0.0.2:6000 > 203.0.113.1:5000", "wan", "nothing");
+	cr_assert_eq(rig_dropped(r, "lan", "out", "nat44-filtered"), 2);
+	cr_assert_eq(sessions(r), 3);
+	/* now the other one speaks: its packet is let in, and so are all after it */
+	BECOMES(r, "lan", "udp 10.0.0.1:5000 > 203.0.113.1:6000", "wan", "udp 203.0.113.1:5000 > 10.0.0.2:6000");
+	BECOMES(r, "lan", "udp 10.0.0.2:6000 > 203.0.113.1:5000", "wan", "udp 203.0.113.1:6000 > 10.0.0.1:5000");
+	/* another port of the same outside address */
+	BECOMES(r, "lan", "udp 10.0.0.3:7000 > 203.0.113.1:6000", "wan",
+		other_port ? "udp 203.0.113.1:7000 > 10.0.0.2:6000" : "nothing");
+	/* a mapping that has spoken to nobody here */
+	BECOMES(r, "lan", "udp 10.0.0.3:7001 > 203.0.113.1:6001", "wan", "nothing");
 	end_world(r);
+}
+
+Test(nat44_kinds, hairpins_through_filters_by_address)
+{
+	hairpins("address-dependent", true);
+}
+
+Test(nat44_kinds, hairpins_through_filters_by_address_and_port)
+{
+	hairpins("address-and-port-dependent", false);
 }
 
 Test(nat44_kinds, paired_or_arbitrary_addresses)
