@@ -62,14 +62,14 @@ def config(options="", mode="established", outside=POOL, top="", capacity="16k",
     return CONFIG % dict(options="\n".join("    " + l for l in lines), mode=mode, top=top, capacity=capacity, flows=flows, stages=stages, before=before)
 
 
-def build(bed, mtu=None):
+def build(bed, mtu=None, queues=1):
     """The namespaces.  Neighbours are written down, so that nothing is on the wires that a test did not send; mtu: by device in r."""
     for space in "abrst":
         bed.ns(space)
         bed.sysctl(space, "net/ipv6/conf/default/disable_ipv6", 1)
         bed.sysctl(space, "net/ipv6/conf/all/disable_ipv6", 1)
     for space, dev, ours, _, host in NETS:
-        bed.veth(space, dev, "r", ours, a_mac=MACS[dev], b_mac=MACS[ours], mtu=(mtu or {}).get(ours))
+        bed.veth(space, dev, "r", ours, a_mac=MACS[dev], b_mac=MACS[ours], mtu=(mtu or {}).get(ours), queues=queues)
         bed.host(space, dev)
         bed.accept_redirects(space, dev)
         bed.run(space, ["ip", "link", "set", dev, "gro_max_size", 1])

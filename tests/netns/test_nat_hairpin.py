@@ -126,6 +126,34 @@ def exempt(tap, bed, watch, mode):
         bed.run("t", "ip route del 100.64.0.0/10")
 
 
+TWO = """  cgn2:
+    type: nat44
+    inside: [ 100.64.1.0/24 ]
+    outside: [ 203.0.113.128/30 ]
+    mapping: address-dependent
+"""
+
+
+def several(tap, bed, watch, mode):
+    """Two stages, each with inside and outside addresses of its own: what one does not translate the other may."""
+    text = nat.config("", mode=mode, stages=TWO).replace("inside: [ 100.64.0.0/10 ]", "inside: [ 100.64.0.0/24 ]").replace("stages: [ cgn ]", "stages: [ cgn, cgn2 ]")
+    with nat.Nat(tap, bed, watch, "", "two stages, " + mode, text=text) as net:
+        ends = net.udp("s", S, 7000), net.udp("t", T, 7000)
+        for space, src, pool, same in (("a", A, (64, 67), True), ("b", B, (128, 131), False)):
+            inner = net.udp(space, src, 5000)
+            out = [net.mapped(inner, e) for e in ends]
+            net.ok(None not in out and all(pool[0] <= int(o[0].split(".")[3]) <= pool[1] for o in out), "%s: by its own stage" % space, out)
+            net.same(out[0] == out[1], same, "%s: as that one's options say" % space)
+            net.same([net.reaches(e, o, inner) for e, o in zip(ends, out)], [e.getsockname() for e in ends], "%s: answers come back" % space)
+        names = {x["name"]: x["mappings_cnt"] for x in (net.nat(n) for n in ("cgn", "cgn2"))}
+        net.same(names, {"cgn": 1, "cgn2": 2}, "`show nat STAGE` tells them apart")
+        got = net.connects(net.tcp("b", B), (S, 7100), net.listen("s", S, 7100))
+        net.ok(got and got[1][0].startswith("203.0.113.1"), "TCP of the second", got)
+        meet = net.udp("a", A, 5001), net.udp("b", B, 5001)
+        out = [net.mapped(m, ends[0]) for m in meet]
+        net.same(net.reaches(meet[0], out[1], meet[1]), out[0], "from inside the one to inside the other, by outside addresses")
+
+
 def without_ports(tap, bed, watch, mode):
     """GRE, ESP, SCTP: only the address is translated, as long as replies can be told apart."""
     with nat.Nat(tap, bed, watch, "", "without ports, " + mode, mode=mode, outside="203.0.113.64") as net:
@@ -146,7 +174,7 @@ def without_ports(tap, bed, watch, mode):
 
 
 def test(tap, bed):
-    nat.each(tap, bed, (hairpin, static, exempt, nat.with_deaf(without_ports)), nat.modes("never", "always"))
+    nat.each(tap, bed, (hairpin, static, exempt, several, nat.with_deaf(without_ports)), nat.modes("never", "always"))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,17 @@ def traceroute(tap, bed, watch, mode):
             net.same(hops, [("1", nat.BOX["lan"]), ("2", S), ("3", FAR)], "traceroute %s" % (" ".join(words) or "by UDP"))
 
 
+def ends_here(tap, bed, watch, mode):
+    """Errors of the NAT itself about what comes from outside, or goes over the hairpin: they quote the packet as it was sent."""
+    with nat.Nat(tap, bed, watch, "", "time exceeded, " + mode, mode=mode, outside="203.0.113.64") as net:
+        x = {n: net.outside_of(dev, src, 5000, S, 9) for n, dev, src in (("a", "a0", A), ("b", "b0", nat.B))}
+        for name, dev, src, to, box in (("from outside", "s0", S, x["a"], "wan"), ("over the hairpin", "b0", nat.B, x["a"], "lan2"), ("from inside", "a0", A, (T, 9), "lan")):
+            for times in range(2):  # the first one opens a session or not; the next one meets what there is
+                sent = w.ip4(src, to[0], w.UDP, w.udp(src, to[0], 7777, to[1], b"short"), ttl=1, ident=3)
+                got = net.over(sent, dev, dev, lambda p: p[9] == w.ICMP)
+                net.same(got and got[12:22].hex() + got[28:].hex(), (w.address(nat.BOX[box]) + w.address(src)).hex() + "0b00" + sent.hex(), "%s, %d" % (name, times))
+
+
 def bulk(net, from_, to, name, port=8000, cnt=UNTIL):
     """Data in one direction over one connection, all of it the same at the end.  from_, to: (space, address); the client is `a` always."""
     client, server = (from_, to) if from_[0] == "a" else (to, from_)
@@ -198,7 +209,7 @@ def fragments(tap, bed, watch, mode):
 def test(tap, bed):
     nat.build(bed)
     behind(bed)
-    nat.cases(tap, bed, (traceroute, pmtu, nat.with_deaf(mss), fragments), nat.modes("never", "always"))
+    nat.cases(tap, bed, (traceroute, nat.with_deaf(ends_here), pmtu, nat.with_deaf(mss), fragments), nat.modes("never", "always"))
 
 
 if __name__ == "__main__":

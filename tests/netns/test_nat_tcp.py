@@ -20,13 +20,18 @@ def conversations(net, far, cnt, name, size=0, threads=8, client="a"):
     net.same(said, str(cnt), "%s: %d connections, each answered byte for byte" % (name, cnt))
 
 
-def end_to_end(tap, bed, watch, mode):
-    with nat.Nat(tap, bed, watch, "", "TCP, " + mode, mode=mode) as net:
+def end_to_end(tap, bed, watch, mode, top=""):
+    with nat.Nat(tap, bed, watch, "", "TCP, %s%s" % (mode, ", two workers" if top else ""), mode=mode, top=top) as net:
         conversations(net, ("s", S), 600, "short")
         conversations(net, ("t", T), 300, "short, another host", client="b")
         conversations(net, ("s", S), 2, "long", 12 << 20, 2)
         state = {f["state"] for f in net.flows("--proto", "tcp", "--addr", S)}
         net.ok("established" not in state, "none of them is left established", state)
+
+
+def two_workers(tap, bed, watch, mode):
+    """What one of them has opened the other one meets."""
+    end_to_end(tap, bed, watch, mode, "workers: { cores: 0-1 }")
 
 
 def pair(net, sport=5100, dport=7100):
@@ -145,9 +150,13 @@ def unsolicited(tap, bed, watch, mode):
 
 
 def test(tap, bed):
-    nat.build(bed)
+    nat.build(bed, queues=2)
     wanted = nat.modes("never", "established", "always")
     nat.cases(tap, bed, (end_to_end,), wanted)
+    if len(os.sched_getaffinity(0)) > 1:
+        nat.cases(tap, bed, (two_workers,), wanted[-1:])
+    else:
+        tap.skip("two workers", "there is one processor")
     nat.cases(tap, bed, (closing, blind, nat.with_deaf(both_at_once)), [m for m in wanted if m != "established"] or wanted)
     nat.cases(tap, bed, (nat.with_deaf(unsolicited),), wanted[-1:])
 
