@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """nat44 with the box's own address (leftover: kernel): what the box itself sends and serves is unharmed; announced addresses."""
 import os
+import random
 
 import nat
 import wire as w
@@ -55,6 +56,36 @@ def box_itself(tap, bed, watch, mode):
         net.ok(net.reaches(outer, (OWN, 123), net.udp("r", OWN, 123)) == (S, 7000), "a datagram to a port of the box is the box's")
 
 
+def odd(rng, n):
+    """A frame from an inside address that something is odd about, most of the time."""
+    dst = rng.choice((S, nat.T, S, "198.51.100.77", nat.OUT % 64, "203.0.113.200", "224.0.0.5", "255.255.255.255", nat.BOX["wan"]))
+    proto = rng.choice((w.UDP, w.TCP, w.ICMP, w.ICMP, 47, 50, 132, 2, 0, 255, rng.randrange(256)))
+    body = {w.UDP: lambda: w.udp(A, dst, rng.randrange(65536), rng.randrange(65536), bytes(rng.randrange(40))),
+            w.TCP: lambda: w.tcp(A, dst, rng.randrange(65536), 9, rng.randrange(64), bytes(rng.randrange(40))),
+            w.ICMP: lambda: w.echo(A, dst, rng.randrange(20), rng.randrange(65536), data=w.ip4(S, A, w.UDP, w.udp(S, A, 9, 9)))}.get(proto, lambda: bytes(rng.randrange(60)))()
+    more = {}
+    for key, share, value in (("frag", 0.2, lambda: rng.choice((0x2000, 0x2001, 1, 185, 0x4000, 0x1FFF))), ("options", 0.15, lambda: rng.choice((b"\x94\4\0\0", b"\7\7\4\0\0\0\0\0", b"\x83\7\4" + w.address(S) + b"\0"))),
+                              ("ttl", 0.15, lambda: rng.choice((0, 1, 2, 255))), ("total", 0.05, lambda: rng.randrange(60)), ("vihl", 0.03, lambda: rng.choice((0x44, 0x4F, 0x55)))):
+        if rng.random() < share:
+            more[key] = value()
+    ip = w.ip4(A, dst, proto, body[:rng.randrange(len(body) + 1)] if rng.random() < 0.1 else body, ident=n % 50, **more)
+    if rng.random() < 0.05:
+        ip = ip[:10] + b"\xba\xad" + ip[12:]
+    mac = rng.choice((nat.MACS["lan"],) * 8 + ("ff:ff:ff:ff:ff:ff", "02:00:00:00:99:99", "01:00:5e:00:00:05"))
+    return w.eth(ip, dst=mac, src=nat.MACS["a0"], tags=rng.choice(((),) * 12 + ((7,), (0,), (7, 8))))
+
+
+def odd_packets(tap, bed, watch, mode):
+    """Whatever comes from inside: nothing leaves with its address, though the kernel would forward it."""
+    rng = random.Random(6)
+    with nat.Nat(tap, bed, watch, "leftover: kernel" if mode == "never" else "", "odd packets, " + mode, mode=mode) as net:
+        p = net.port("a0")
+        for n in range(3000):
+            p.send(odd(rng, n))
+        d = w.settle(bed, net.m)
+        net.ok(d["totals"]["received_packets"] > 1500 and d["totals"]["forwarded_packets"] > 200, "packets of all sorts came and went", d["totals"])
+
+
 def leftover_drop(tap, bed, watch, mode):
     """The default: what nobody wants is dropped, though the box has the address."""
     bed.run("r", "ip addr add 203.0.113.64/32 dev lo")
@@ -88,7 +119,7 @@ def announced(tap, bed, watch, mode):
 def test(tap, bed):
     nat.build(bed)
     wanted = nat.modes("never", "always")
-    nat.cases(tap, bed, (box_itself, leftover_drop), wanted)
+    nat.cases(tap, bed, (box_itself, leftover_drop, nat.with_deaf(odd_packets)), wanted)
     nat.cases(tap, bed, (announced,), wanted[:1])
 
 
