@@ -334,17 +334,19 @@ void mr_reload_timeouts(struct mr_runtime *rt, const struct mr_plan *plan)
 		half_open ? half_open : plan->config->flows.capacity / 2);
 }
 
-/* The plan before ends, and with it the sessions that nobody else could end.  For one epoch a worker may look at it for them. */
+/* The plan before ends, and with it the sessions that nobody else could end.  For one epoch a worker may look at it for them, or count one. */
 static void end_old(struct mr_runtime *rt, struct mr_plan *plan, struct mr_plan *old)
 {
 	bool looked_at = atomic_load(&plan->before) != NULL;
-	mr_succession_walk(&rt->sh, plan, old, &rt->last_succession);
-	if (looked_at && mr_runtime_wait(rt)) {
+	mr_succession_walk(&rt->sh, plan, old);
+	int late = mr_runtime_wait(rt);
+	mr_succession_count(plan, old, &rt->last_succession);
+	if (looked_at && late) {
 		old->was_in_force = true; /* and stays: who is late may need it still */
 		mr_runtime_abandon(rt, old, false);
 		return;
 	}
-	mr_succession_close(plan, old, &rt->last_succession);
+	mr_succession_close(plan);
 	mr_egress_give(rt, old->tier_half);
 	mr_plan_destroy(old);
 }

@@ -38,6 +38,29 @@ static const struct mr_plan *laid_out_by(struct mr_shared *sh, const struct mr_p
 	return given_up(sh, serial);
 }
 
+/* The first stage that does not keep it; NULL: it lives on. */
+static const struct mr_plan_stage *refused_by(const struct mr_plan *plan, const struct mr_session *x)
+{
+	const struct mr_plan_pipeline *p = pipeline_of(plan, x->ingress);
+	for (unsigned i = 0; p && i < p->stage_cnt; i++) {
+		const struct mr_plan_stage *s = &plan->stage[p->stage[i]];
+		if (s->type->keeps && !s->type->keeps(s->self, x->priv + s->session_offset))
+			return s;
+	}
+	return NULL;
+}
+
+/* It would not have lived on: a packet may meet it before control does, and find that out first. */
+static void count_refused(struct mr_plan *now, const struct mr_session *x)
+{
+	if (atomic_load_explicit(&now->settled, memory_order_relaxed) ||
+		__atomic_load_n(&x->serial, __ATOMIC_RELAXED) == (uint32_t)now->serial)
+		return;
+	const struct mr_plan_stage *s = refused_by(now, x);
+	if (s)
+		atomic_fetch_add_explicit(&now->refused[s - now->stage], 1, memory_order_relaxed);
+}
+
 void mr_succession_ended(void *ctx, const struct mr_session_end *end)
 {
 	struct mr_shared *sh = ctx;
@@ -46,6 +69,8 @@ void mr_succession_ended(void *ctx, const struct mr_session_end *end)
 	const struct mr_plan *plan = now ? laid_out_by(sh, now, x) : NULL;
 	const struct mr_plan_pipeline *p = plan ? pipeline_of(plan, x->ingress) : NULL;
 	bool counted = plan == now || plan != atomic_load(&now->before);
+	if (plan && plan == now)
+		count_refused(now, x); /* while the stages still have what it holds */
 	for (unsigned i = 0; p && i < p->stage_cnt; i++) {
 		const struct mr_plan_stage *s = &plan->stage[p->stage[i]];
 		const struct mr_plan_stage *heir = plan == now ? s : mr_layout_same(now, s);
@@ -76,18 +101,6 @@ static void add(struct mr_succession *out, const char *name, uint64_t sessions)
 	out->stage[i].sessions += sessions;
 }
 
-/* The first stage that does not keep it; NULL: it lives on. */
-static const struct mr_plan_stage *refused_by(const struct mr_plan *plan, const struct mr_session *x)
-{
-	const struct mr_plan_pipeline *p = pipeline_of(plan, x->ingress);
-	for (unsigned i = 0; p && i < p->stage_cnt; i++) {
-		const struct mr_plan_stage *s = &plan->stage[p->stage[i]];
-		if (s->type->keeps && !s->type->keeps(s->self, x->priv + s->session_offset))
-			return s;
-	}
-	return NULL;
-}
-
 static bool has_reason(const struct mr_plan *plan, const struct mr_plan *old)
 {
 	if (plan->serial - old->serial > 1 || atomic_load(&plan->before))
@@ -105,47 +118,45 @@ static uint32_t now_ms(void)
 	return (uint32_t)((uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000);
 }
 
-/* One session that `plan` did not make; counts those a stage did not keep. */
-static void look_at(struct mr_shared *sh, struct mr_plan *plan, uint32_t idx, uint64_t *refused)
+/* One session that lives. */
+static void look_at(struct mr_shared *sh, const struct mr_plan *plan, uint32_t idx)
 {
 	const struct mr_session *x = mr_session_at(sh->sessions, idx);
 	if (__atomic_load_n(&x->serial, __ATOMIC_RELAXED) == (uint32_t)plan->serial)
 		return;
-	if (mr_layout_of(plan, plan, x) == MR_LAYOUT_OLD) {
+	if (mr_layout_of(plan, plan, x) == MR_LAYOUT_OLD || refused_by(plan, x))
 		mr_session_end(sh->sessions, sh->worker_cnt, idx, now_ms());
+}
+
+void mr_succession_walk(struct mr_shared *sh, struct mr_plan *plan, const struct mr_plan *old)
+{
+	unsigned left = SLICE_SESSIONS;
+	if (!has_reason(plan, old))
 		return;
-	}
-	const struct mr_plan_stage *s = refused_by(plan, x);
-	if (s && mr_session_end(sh->sessions, sh->worker_cnt, idx, now_ms()))
-		refused[s - plan->stage]++;
-}
-
-void mr_succession_walk(
-	struct mr_shared *sh, struct mr_plan *plan, const struct mr_plan *old, struct mr_succession *out)
-{
-	uint64_t refused[MR_PLAN_STAGES] = { 0 };
-	memset(out, 0, sizeof(*out));
-	if (has_reason(plan, old)) {
-		unsigned left = SLICE_SESSIONS;
-		mr_epoch_online(sh->epoch, sh->worker_cnt);
-		for (uint32_t idx = 0; (idx = mr_sessions_next(sh->sessions, idx)); idx++) {
-			look_at(sh, plan, idx, refused);
-			if (!--left) {
-				mr_epoch_quiet(sh->epoch, sh->worker_cnt);
-				left = SLICE_SESSIONS;
-			}
+	mr_epoch_online(sh->epoch, sh->worker_cnt);
+	for (uint32_t idx = 0; (idx = mr_sessions_next(sh->sessions, idx)); idx++) {
+		look_at(sh, plan, idx);
+		if (!--left) {
+			mr_epoch_quiet(sh->epoch, sh->worker_cnt);
+			left = SLICE_SESSIONS;
 		}
-		mr_epoch_offline(sh->epoch, sh->worker_cnt);
 	}
-	for (unsigned i = 0; i < plan->stage_cnt; i++)
-		add(out, plan->stage[i].name, refused[i]);
+	mr_epoch_offline(sh->epoch, sh->worker_cnt);
 }
 
-void mr_succession_close(struct mr_plan *plan, const struct mr_plan *old, struct mr_succession *out)
+void mr_succession_count(struct mr_plan *plan, const struct mr_plan *old, struct mr_succession *out)
 {
-	atomic_store_explicit(&plan->before, NULL, memory_order_release);
+	memset(out, 0, sizeof(*out));
+	atomic_store_explicit(&plan->settled, true, memory_order_relaxed);
+	for (unsigned i = 0; i < plan->stage_cnt; i++)
+		add(out, plan->stage[i].name, atomic_load_explicit(&plan->refused[i], memory_order_relaxed));
 	for (unsigned i = 0; i < old->stage_cnt; i++)
 		add(out, old->stage[i].name, atomic_load_explicit(&plan->lost[i], memory_order_relaxed));
+}
+
+void mr_succession_close(struct mr_plan *plan)
+{
+	atomic_store_explicit(&plan->before, NULL, memory_order_release);
 }
 
 void mr_succession_say(const struct mr_succession *s, char *text, size_t bytes)

@@ -29,10 +29,11 @@ void mr_succession_ended(void *ctx, const struct mr_session_end *end);
  * Ends what cannot live on under `plan`, which is in force on all workers after `old`, and asks stages about the rest (keeps).  Workers may be in the
  * middle of ending others: one epoch later no session needs `old` any more.  Threads: control.
  */
-void mr_succession_walk(
-	struct mr_shared *sh, struct mr_plan *plan, const struct mr_plan *old, struct mr_succession *out);
-/* That epoch has passed: forgets `old`, and counts what ended because of it.  Threads: control. */
-void mr_succession_close(struct mr_plan *plan, const struct mr_plan *old, struct mr_succession *out);
+void mr_succession_walk(struct mr_shared *sh, struct mr_plan *plan, const struct mr_plan *old);
+/* That epoch has passed, or is not waited for any longer: what ended because of the reload, whoever ended it.  Threads: control. */
+void mr_succession_count(struct mr_plan *plan, const struct mr_plan *old, struct mr_succession *out);
+/* That epoch has passed: forgets `old`.  Threads: control. */
+void mr_succession_close(struct mr_plan *plan);
 /* "2 sessions of stage cgn ended, 1 session of stage lb ended"; "" = none. */
 void mr_succession_say(const struct mr_succession *s, char *text, size_t bytes);
 

@@ -190,9 +190,10 @@ static void publish(struct rig *r, const char *yaml)
 		CHECK(!mr_epoch_wait(r->sh.epoch, mr_epoch_retire(r->sh.epoch), 5000), "workers hold the old plan");
 		if (r->meanwhile)
 			r->meanwhile(r);
-		mr_succession_walk(&r->sh, plan, old, &r->succession);
+		mr_succession_walk(&r->sh, plan, old);
 		CHECK(!mr_epoch_wait(r->sh.epoch, mr_epoch_retire(r->sh.epoch), 5000), "workers hold the old plan");
-		mr_succession_close(plan, old, &r->succession);
+		mr_succession_count(plan, old, &r->succession);
+		mr_succession_close(plan);
 		mr_plan_destroy(old);
 	}
 	follow_timeouts(r, plan);

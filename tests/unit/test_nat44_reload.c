@@ -78,6 +78,33 @@ Test(nat44_reload, sessions_of_an_address_that_goes_end)
 	end_world(r);
 }
 
+static void a_packet_of_each(struct rig *r)
+{
+	cr_assert_str_eq(passes(r, "wan", "udp 192.0.2.9:53 > 203.0.113.1:5000", "lan"), "nothing");
+	rig_sent(r, "wan");
+	rig_say(r, "lan", "udp 10.0.0.1:5001 > 192.0.2.9:53");
+	rig_turn(r);
+}
+
+/* Whoever meets a session of an address that left, a worker or control: it is counted once. */
+Test(nat44_reload, all_sessions_of_an_address_that_goes_are_counted)
+{
+	struct rig *r = rig_create(WORLD(PLAIN), NULL);
+	OUT(r, "udp 10.0.0.1:5000 > 192.0.2.9:53", "udp 203.0.113.1:5000 > 192.0.2.9:53");
+	OUT(r, "udp 10.0.0.1:5001 > 192.0.2.9:53", "udp 203.0.113.1:5001 > 192.0.2.9:53");
+	OUT(r, "udp 10.0.0.1:5002 > 192.0.2.9:53", "udp 203.0.113.1:5002 > 192.0.2.9:53");
+	r->meanwhile = a_packet_of_each;
+	rig_reload(r, WORLD("inside: [ 10.0.0.0/8 ], outside: [ 203.0.113.2 ], port_choice: preserve"));
+	r->meanwhile = NULL;
+	cr_assert_eq(r->succession.cnt, 1);
+	cr_assert_str_eq(r->succession.stage[0].name, "nat");
+	cr_assert_eq(r->succession.stage[0].sessions, 3, "%llu", (unsigned long long)r->succession.stage[0].sessions);
+	/* what ends later ends for itself */
+	rig_reload(r, WORLD("inside: [ 10.0.0.0/8 ], outside: [ 203.0.113.2 ], port_choice: preserve"));
+	cr_assert_eq(r->succession.cnt, 0);
+	end_world(r);
+}
+
 Test(nat44_reload, sessions_of_a_static_rule_end_with_it)
 {
 	static const struct {
