@@ -504,6 +504,7 @@ void mr_plan_adopt(struct mr_plan *plan, struct mr_plan *previous)
 	for (unsigned i = 0; i < plan->stage_cnt; i++) {
 		struct mr_plan_stage *s = &plan->stage[i];
 		const struct mr_plan_stage *before = previous ? mr_layout_same(previous, s) : NULL;
+		s->inherits = before != NULL;
 		if (before && s->type->adopt)
 			s->type->adopt(s->self, before->self);
 	}

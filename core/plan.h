@@ -32,6 +32,7 @@ struct mr_plan_stage {
 	void *options;
 	uint8_t session_offset; /* its private bytes in mr_session.priv */
 	const struct mr_config_stage *config;
+	bool inherits; /* it took over from its like in the plan before */
 };
 
 struct mr_plan_pipeline {

@@ -38,6 +38,19 @@ static const struct mr_plan *laid_out_by(struct mr_shared *sh, const struct mr_p
 	return given_up(sh, serial);
 }
 
+/*
+ * The stage in force that hears of it instead of `s`, which is of another plan; NULL = none.  Where it was given up, that is only one that has
+ * taken over from the same one as it, or that it has taken over from: another one of that name does not know the session.
+ */
+static const struct mr_plan_stage *heir_of(
+	const struct mr_plan *now, const struct mr_plan *plan, const struct mr_plan_stage *s)
+{
+	const struct mr_plan_stage *found = mr_layout_same(now, s);
+	if (!found || plan->serial == now->before_serial)
+		return found;
+	return s->inherits && (found->inherits || now->serial < plan->serial) ? found : NULL;
+}
+
 /* The first stage that does not keep it; NULL: it lives on. */
 static const struct mr_plan_stage *refused_by(const struct mr_plan *plan, const struct mr_session *x)
 {
@@ -73,7 +86,7 @@ void mr_succession_ended(void *ctx, const struct mr_session_end *end)
 		count_refused(now, x); /* while the stages still have what it holds */
 	for (unsigned i = 0; p && i < p->stage_cnt; i++) {
 		const struct mr_plan_stage *s = &plan->stage[p->stage[i]];
-		const struct mr_plan_stage *heir = plan == now ? s : mr_layout_same(now, s);
+		const struct mr_plan_stage *heir = plan == now ? s : heir_of(now, plan, s);
 		if (!counted && mr_layout_concerns(s) && !mr_layout_stays(now, x->ingress, s)) {
 			atomic_fetch_add_explicit(&now->lost[p->stage[i]], 1, memory_order_relaxed);
 			counted = true;

@@ -3,7 +3,7 @@
  * life.c - a plugin for tests: takes something for every session and gives it back at its end, under every reload.
  *
  * Built twice, with private bytes of 8 and of 16, as two types.  What is taken is counted by the stage's name, which is also in the bytes: so a
- * stage that reads another's sees it.
+ * stage that reads another's sees it.  So are the instances that took over from each other: one of another line knows nothing of the session.
  */
 #include <millrace/stage.h>
 
@@ -27,7 +27,7 @@ struct options {
 
 struct life {
 	const struct options *o;
-	uint8_t timeouts;
+	uint8_t timeouts, line;
 	char name;
 	bool forgets;
 };
@@ -36,7 +36,8 @@ struct private
 {
 	uint32_t magic;
 	char name;
-	uint8_t rest[LIFE_BYTES - 5];
+	uint8_t line;
+	uint8_t rest[LIFE_BYTES - 6];
 };
 
 /* Looked up by the test with dlsym.  By the first letter of the stage's name. */
@@ -77,7 +78,9 @@ static int create(struct mr_stage_env *env, const void *opt, void **stage)
 	struct life *l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
+	static uint8_t lines;
 	l->o = o;
+	l->line = ++lines;
 	l->name = mr_stage_name(env)[0];
 	l->timeouts = o->udp || o->udp_unreplied ? mr_stage_timeouts(env, "one", &t) : 0;
 	life_numbers[index_of(l->name)] = l->timeouts;
@@ -99,11 +102,18 @@ static void destroy(void *stage)
 	free(l);
 }
 
+static void adopt(void *stage, void *old_stage)
+{
+	struct life *l = stage;
+	const struct life *old = old_stage;
+	l->line = old->line;
+}
+
 static bool is_mine(const struct life *l, const struct private *mine)
 {
 	if (!mine->magic)
 		return false;
-	if (mine->magic == MAGIC && mine->name == l->name)
+	if (mine->magic == MAGIC && mine->name == l->name && mine->line == l->line)
 		return true;
 	__atomic_fetch_add(&life_garbled, 1, __ATOMIC_RELAXED);
 	return false;
@@ -124,6 +134,7 @@ static void decide(void *stage, unsigned worker, struct mr_batch *batch)
 		}
 		mine->magic = MAGIC;
 		mine->name = l->name;
+		mine->line = l->line;
 		memset(mine->rest, l->name, sizeof(mine->rest));
 		__atomic_fetch_add(&life_open[index_of(l->name)], 1, __ATOMIC_RELAXED);
 		mr_decide_timeouts(p, l->timeouts);
@@ -189,6 +200,7 @@ MR_STAGE_PLUGIN = {
 	.session_bytes = sizeof(struct private),
 	.create = create,
 	.destroy = destroy,
+	.adopt = adopt,
 	.decide = decide,
 	.abort = give_up,
 	.expire = expire,

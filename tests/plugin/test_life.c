@@ -400,6 +400,30 @@ Test(life, time_outs_of_a_plan_that_is_given_up)
 	finish(r);
 }
 
+static void opened_meanwhile(struct rig *r)
+{
+	opened(r, 2000, 3);
+}
+
+/* A plan that was given up made sessions all the same: who made them hears of their end, or who has it from the same one. */
+Test(life, sessions_of_a_plan_that_is_given_up)
+{
+	static const char *const before[] = { "a", "a|b", "a|b" }, *const up[] = { "a|b", "a|b", "a|b16" },
+				 *const after[] = { "a|b", "a|b", "a|b" };
+	static const char *const in[][3] = { { "a", "a, b", "a, b" }, { "a, b", "b", "a" }, { "a, b", "a, b", "b" } };
+	for (unsigned i = 0; i < 6; i++) {
+		unsigned k = i % 3;
+		struct rig *r = begin(yaml(before[k], in[k][0], NULL));
+		opened(r, 1000, 3);
+		r->meanwhile = opened_meanwhile;
+		rig_give_up(r, yaml(up[k], in[k][1], NULL));
+		r->meanwhile = NULL;
+		if (i < 3) /* else they end under the one that stays in force */
+			rig_reload(r, yaml(after[k], in[k][2], NULL));
+		finish(r);
+	}
+}
+
 Test(life, kept_sessions_are_not_half_open)
 {
 	struct rig *r = begin(yaml("a{ keep: true", "a", NULL));

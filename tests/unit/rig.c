@@ -171,7 +171,8 @@ static void follow_timeouts(struct rig *r, const struct mr_plan *plan)
 	mr_sessions_configure(r->sh.sessions, &timeouts, r->half_open_max);
 }
 
-static void publish(struct rig *r, const char *yaml)
+/* In force, though workers may still be in the one before. */
+static struct mr_plan *put_in_force(struct rig *r, const char *yaml)
 {
 	struct mr_config *c = read_config(yaml);
 	struct mr_plan_env *env = malloc(sizeof(*env));
@@ -186,6 +187,25 @@ static void publish(struct rig *r, const char *yaml)
 	atomic_store(&r->sh.plan, plan);
 	if (r->sh.tier)
 		mr_tier_shared(r->sh.tier)->word = MR_TIER_WORD(plan->generation, r->serial & 1);
+	free(env);
+	return plan;
+}
+
+/* As mr_runtime_abandon(). */
+void rig_give_up(struct rig *r, const char *yaml)
+{
+	struct mr_plan *old = atomic_load(&r->sh.plan), *plan = put_in_force(r, yaml);
+	if (r->meanwhile)
+		r->meanwhile(r);
+	atomic_store(&r->sh.plan, old);
+	plan->abandoned_stamp = mr_epoch_retire(r->sh.epoch);
+	plan->abandoned_next = atomic_load(&r->sh.abandoned);
+	atomic_store(&r->sh.abandoned, plan);
+}
+
+static void publish(struct rig *r, const char *yaml)
+{
+	struct mr_plan *old = atomic_load(&r->sh.plan), *plan = put_in_force(r, yaml);
 	if (old) {
 		CHECK(!mr_epoch_wait(r->sh.epoch, mr_epoch_retire(r->sh.epoch), 5000), "workers hold the old plan");
 		if (r->meanwhile)
@@ -197,7 +217,6 @@ static void publish(struct rig *r, const char *yaml)
 		mr_plan_destroy(old);
 	}
 	follow_timeouts(r, plan);
-	free(env);
 }
 
 static void open_interfaces(struct rig *r, const char *yaml, unsigned queues)
@@ -296,6 +315,10 @@ void rig_destroy(struct rig *r)
 	for (unsigned w = 0; w < r->sh.worker_cnt; w++)
 		mr_worker_destroy(r->worker[w]);
 	mr_plan_destroy(atomic_load(&r->sh.plan));
+	for (struct mr_plan *p = atomic_load(&r->sh.abandoned), *next; p; p = next) {
+		next = p->abandoned_next;
+		mr_plan_destroy(p);
+	}
 	mr_sessions_destroy(r->sh.sessions);
 	mr_flows_destroy(r->sh.flows);
 	mr_handoff_destroy(r->sh.handoff);

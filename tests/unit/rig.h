@@ -80,6 +80,8 @@ struct rig *rig_create(const char *yaml, const struct rig_options *opt); /* abor
 void rig_destroy(struct rig *r);
 /* Another configuration over the same interfaces, flows and workers. */
 void rig_reload(struct rig *r, const char *yaml);
+/* Another configuration that one worker is too late for: the others use it, and what `meanwhile` does, until it is given up. */
+void rig_give_up(struct rig *r, const char *yaml);
 /* The same configuration after the link states changed. */
 void rig_refresh(struct rig *r);
 /* Whether frames of the kernel tier may leave by the interface. */
