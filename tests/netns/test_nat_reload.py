@@ -4,6 +4,7 @@
 import os
 import re
 import signal
+import threading
 import time
 
 import nat
@@ -44,6 +45,49 @@ def survives(tap, bed, watch, mode):
             if what == "ports":
                 new = net.mapped(net.udp("b", B, 5000), outer)
                 net.ok(new and 30000 <= new[1] <= 30999, "ports hold for what is new", new)
+
+
+def under_traffic(tap, bed, watch, mode):
+    """Reloads while hosts talk: nobody's outside end changes, and as good as nothing is lost."""
+    with nat.Nat(tap, bed, watch, "", "reloads under traffic, " + mode, mode=mode, outside="203.0.113.64/31") as net:
+        server = net.udp("s", S, 7000)
+        hosts = [net.udp("a", "100.64.0.%d" % (2 + n % 8), 5000 + n) for n in range(16)] + [net.udp("b", B, 5000 + n) for n in range(4)]
+        going, seen, counts = [True], {}, [0, 0]
+
+        def tell():
+            while going[0]:
+                got = nat.hear(server, 0.1)
+                if got:
+                    server.sendto(got[0] + b" %s:%d" % (got[1][0].encode(), got[1][1]), got[1])
+
+        def ask():
+            n = 0
+            while going[0]:
+                n += 1
+                time.sleep(0.02)
+                for k, h in enumerate(hosts):
+                    h.sendto(b"%d" % n, (S, 7000))
+                for k, h in enumerate(hosts):
+                    counts[0] += 1
+                    got = nat.hear(h, 0.5)
+                    while got and not got[0].startswith(b"%d " % n):
+                        got = nat.hear(h, 0.5)
+                    counts[1] += bool(got)
+                    if got:
+                        seen.setdefault(k, set()).add(got[0].split()[1])
+        threads = [threading.Thread(target=t, daemon=True) for t in (tell, ask)]
+        for t in threads:
+            t.start()
+        w.wait_for(lambda: len(seen) == len(hosts), 5)
+        for n in range(6):
+            net.reload("limits: { sessions: %d }" % (100 + n), mode=mode, outside="203.0.113.64/31" + (", 203.0.113.%d" % (80 + n) if n % 2 else ""))
+            time.sleep(0.15)
+        going[0] = False
+        for t in threads:
+            t.join(10)
+        net.same([k for k, v in seen.items() if len(v) != 1], [], "after six reloads each of 20 has the outside end it had")
+        net.same(len({x for v in seen.values() for x in v}), 20, "each its own")
+        net.ok(counts[0] > 200 and counts[0] - counts[1] <= counts[0] // 50, "%d questions answered" % counts[1], counts)
 
 
 def removed(tap, bed, watch, mode):
@@ -117,7 +161,10 @@ def killed(tap, bed, watch, mode):
 
 
 def test(tap, bed):
-    nat.each(tap, bed, (survives, removed, refused, killed), nat.modes("never", "always"))
+    wanted = nat.modes("never", "always")
+    nat.build(bed)
+    nat.cases(tap, bed, (survives, under_traffic, removed, killed), wanted)
+    nat.cases(tap, bed, (refused,), wanted[:1])
 
 
 if __name__ == "__main__":
