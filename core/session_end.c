@@ -67,5 +67,7 @@ void mr_end_totals(const struct mr_session_end *e, int direction, uint64_t *pack
 
 uint64_t mr_end_age_ms(const struct mr_session_end *e)
 {
-	return e->now_ms - e->session->created_ms;
+	uint32_t age_ms = e->now_ms - e->session->created_ms;
+
+	return age_ms > UINT32_MAX - MR_CLOCKS_APART_MS ? 0 : age_ms;
 }

@@ -3,8 +3,6 @@
 #include "core/session_table.h"
 #include <netinet/in.h>
 
-#define CLOCKS_APART_MS 60000 /* workers take the time once a turn: another's may be ahead by this much */
-
 bool mr_session_opens(uint8_t proto, uint8_t tcp_flags)
 {
 	if (proto != IPPROTO_TCP)
@@ -209,7 +207,7 @@ uint32_t mr_session_due(const struct mr_sessions *s, const struct mr_session *x,
 			continue;
 		const struct mr_flow_state *st = record_state(s, x, dir);
 		uint32_t ago_ms = now_ms - (st ? __atomic_load_n(&st->last_seen_ms, __ATOMIC_RELAXED) : x->created_ms);
-		if (ago_ms > UINT32_MAX - CLOCKS_APART_MS)
+		if (ago_ms > UINT32_MAX - MR_CLOCKS_APART_MS)
 			ago_ms = 0;
 		if (ago_ms < idle_ms)
 			idle_ms = ago_ms;

@@ -16,6 +16,8 @@
 #define MR_SESSION_BATCH   32 /* ended indexes that share a stamp */
 #define MR_SESSION_BATCHES 64 /* stamped batches of a context; when all wait, the open one grows */
 
+#define MR_CLOCKS_APART_MS 60000 /* workers take the time once a turn: another's may be ahead by this much */
+
 /* Byte 13 of the TCP header. */
 #define TCP_FIN           0x01
 #define TCP_SYN           0x02

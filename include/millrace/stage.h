@@ -215,7 +215,7 @@ MR_API unsigned mr_end_worker(const struct mr_session_end *e); /* who calls: 0..
 MR_API uint64_t mr_end_time_ns(const struct mr_session_end *e);
 MR_API void mr_end_tuples(const struct mr_session_end *e, struct mr_tuple *forward, struct mr_tuple *reply);
 MR_API void mr_end_totals(const struct mr_session_end *e, int direction, uint64_t *packets, uint64_t *bytes);
-MR_API uint64_t mr_end_age_ms(const struct mr_session_end *e); /* since it was made */
+MR_API uint64_t mr_end_age_ms(const struct mr_session_end *e); /* since it was made; modulo 2^32 (49.7 days) */
 
 /* ---- deciding -------------------------------------------------------------------------------------------- */
 

@@ -207,6 +207,11 @@ static void explain_rule(struct look *l, const char *which, __be32 was_be, __be1
 	explain_end(l, which, was_be, was_port_be, &to, by);
 }
 
+static uint8_t peers_of(const struct nat *n)
+{
+	return n->policy.filtering == NAT_ADDRESS_DEPENDENT ? NAT_PEERS : 0;
+}
+
 static bool source_by_mapping(struct look *l, struct becomes *out)
 {
 	struct nat_store *s = l->n->shared->store;
@@ -223,7 +228,7 @@ static bool source_by_mapping(struct look *l, struct becomes *out)
 		refuse(l, outcome, true);
 		return false;
 	}
-	l->mine->flags |= NAT_SOURCE;
+	l->mine->flags |= NAT_SOURCE | peers_of(l->n);
 	l->mine->aside = f.remote_be;
 	if (!nat_store_mapping(s, l->mine->source, &m)) {
 		refuse(l, NAT_NO_MEMORY, true);
@@ -312,7 +317,7 @@ static bool destination_by_mapping(struct look *l, __be32 remote_be, __be16 remo
 		leave_over(l, filtered);
 		return false;
 	}
-	l->mine->flags |= NAT_DESTINATION;
+	l->mine->flags |= NAT_DESTINATION | peers_of(l->n);
 	if (!hairpin)
 		l->mine->aside = remote_be;
 	if (!nat_store_mapping(s, l->mine->destination, &m)) {

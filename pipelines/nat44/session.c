@@ -32,15 +32,17 @@ static __be32 source_outside(const struct nat *n, const struct nat_private *mine
 void nat_give_back(struct nat *n, const struct nat_turn *t, const struct nat_private *mine, bool unused)
 {
 	struct nat_store *s = n->shared->store;
-	if (mine->flags & NAT_DESTINATION && !(mine->flags & NAT_DESTINATION_STATIC))
-		nat_store_release(s, t, mine->destination,
-			mine->flags & NAT_SOURCE ? source_outside(n, mine) : mine->aside, unused);
+	bool peers = mine->flags & NAT_PEERS;
+	if (mine->flags & NAT_DESTINATION && !(mine->flags & NAT_DESTINATION_STATIC)) {
+		__be32 remote_be = mine->flags & NAT_SOURCE ? source_outside(n, mine) : mine->aside;
+		nat_store_release(s, t, mine->destination, peers ? remote_be : 0, unused);
+	}
 	if (!(mine->flags & NAT_SOURCE) || mine->flags & NAT_SOURCE_STATIC)
 		return;
 	if (mine->flags & NAT_SUBSCRIBER)
 		nat_store_release_subscriber(s, t, mine->aside);
 	else
-		nat_store_release(s, t, mine->source, mine->aside, unused);
+		nat_store_release(s, t, mine->source, peers ? mine->aside : 0, unused);
 }
 
 /* ---- another configuration --------------------------------------------------------------------------------------------- */

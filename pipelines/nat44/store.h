@@ -164,7 +164,8 @@ enum nat_outcome nat_store_take_outside(struct nat_store *s, const struct nat_tu
 	__be32 outside_be, __be16 outside_port_be, __be32 remote_be, __be16 remote_port_be, uint32_t *mapping,
 	bool *filtered);
 
-/* One session less.  unused: the session was not made, and a mapping made for it goes without rest.  remote_be as taken.  Threads: any. */
+/* One session less.  unused: the session was not made, and a mapping made for it goes without rest.  remote_be as taken; 0 when that was not under
+ * address-dependent filtering.  Threads: any. */
 void nat_store_release(struct nat_store *s, const struct nat_turn *t, uint32_t mapping, __be32 remote_be, bool unused);
 
 /* A session of a subscriber without a mapping: protocols without ports.  *outside_be is the address it has, and keeps as long as it has a

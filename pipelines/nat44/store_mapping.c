@@ -127,7 +127,7 @@ static bool peer_hold(struct nat_store *s, unsigned worker, uint32_t mapping, __
 	return number != 0;
 }
 
-/* A session of another policy may have none. */
+/* None for a session of another policy, whose remote_be is 0. */
 static void peer_release(struct nat_store *s, unsigned worker, uint32_t mapping, __be32 remote_be)
 {
 	uint32_t *head = peers_of(s, mapping, remote_be), first = nat_chain_lock(head);

@@ -174,6 +174,20 @@ Test(nat44_reload, ports_that_become_the_kernels)
 	end_world(r);
 }
 
+/* What a session of another filter ends is not what one of this filter let in. */
+Test(nat44_reload, filters_that_become_stricter)
+{
+	struct rig *r = rig_create(WORLD(PLAIN), NULL);
+	both_ways(r);
+	uint32_t older = mr_sessions_next(r->sh.sessions, 1);
+	rig_reload(r, WORLD(PLAIN ", filtering: address-dependent"));
+	OUT(r, "udp 10.0.0.1:5000 > 192.0.2.9:54", "udp 203.0.113.1:5000 > 192.0.2.9:54");
+	IN(r, "udp 192.0.2.8:99 > 203.0.113.1:5000", "nothing");
+	cr_assert(mr_session_end(r->sh.sessions, 0, older, 1));
+	IN(r, "udp 192.0.2.9:99 > 203.0.113.1:5000", "udp 192.0.2.9:99 > 10.0.0.1:5000");
+	end_world(r);
+}
+
 /* Sessions that were not translated, and would be now, do not go on as they were. */
 Test(nat44_reload, what_was_exempt_is_translated)
 {

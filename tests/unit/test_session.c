@@ -503,6 +503,17 @@ Test(session, the_end_tells_both_keys)
 	teardown();
 }
 
+/* Workers take the time once a turn: who ends a session may be a moment behind who made it. */
+Test(session, an_end_by_a_clock_that_is_behind)
+{
+	setup(4, 0, 1);
+	mr_sessions_on_expire(ss, on_end, NULL);
+	uint32_t idx = made(IPPROTO_UDP, 1, 0, 5000);
+	cr_assert(mr_session_end(ss, 0, idx, 4998));
+	cr_assert_eq(end_age_ms, 0u, "%llu", (unsigned long long)end_age_ms);
+	teardown();
+}
+
 /* Of a query the identifier stands where its sender has it, and the types are those of request and answer. */
 Test(session, the_end_of_an_icmp_query)
 {
