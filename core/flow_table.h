@@ -120,6 +120,22 @@ static inline uint32_t mr_flow_match(const struct mr_bucket_head *h, uint16_t ta
 #endif
 }
 
+/* A copy of a record, consistent when its sequence number says so: words loaded as below, on x86 by vectors. */
+static inline __attribute__((always_inline)) void mr_flow_record_copy(
+	void *copy, const uint64_t *word, size_t record_bytes)
+{
+#if defined(__SSE2__) && !MR_FLOW_TSAN
+	__asm__ volatile("" ::: "memory");
+	memcpy(copy, word, record_bytes);
+	__asm__ volatile("" ::: "memory");
+#else
+	for (size_t i = 0; i < record_bytes / 8; i++) {
+		uint64_t w = __atomic_load_n(word + i, __ATOMIC_ACQUIRE);
+		memcpy((char *)copy + 8 * i, &w, 8);
+	}
+#endif
+}
+
 /*
  * Whether a record is live and has this key, decided under its sequence number; with `copy`, a consistent copy of it.
  * Loads are acquire (plain loads on x86): a word of a later writer makes its odd sequence number visible too.
@@ -134,18 +150,15 @@ static inline __attribute__((always_inline)) bool mr_flow_record_is(
 		uint32_t seq = __atomic_load_n(seq_at, __ATOMIC_ACQUIRE);
 		uint64_t differs = 0;
 
+#pragma GCC unroll 5
 		for (size_t i = 0; i < key_bytes / 8; i++) {
 			uint64_t want;
 			memcpy(&want, (const char *)key + 8 * i, 8);
 			want ^= __atomic_load_n(word + i, __ATOMIC_ACQUIRE);
 			differs |= i ? want : want & MR_FLOW_KEY_MASK;
 		}
-		if (copy && !differs) {
-			for (size_t i = 0; i < record_bytes / 8; i++) {
-				uint64_t w = __atomic_load_n(word + i, __ATOMIC_ACQUIRE);
-				memcpy((char *)copy + 8 * i, &w, 8);
-			}
-		}
+		if (copy && !differs)
+			mr_flow_record_copy(copy, word, record_bytes);
 		if (__builtin_expect(!(seq & 1) && __atomic_load_n(seq_at, __ATOMIC_RELAXED) == seq, 1))
 			return !differs;
 		mr_flow_relax();
