@@ -37,6 +37,7 @@ struct mr_arrivals {
 	struct mr_frame frame[MR_BATCH];
 	uint8_t *data[MR_BATCH];
 	struct mr_parsed parsed[MR_BATCH];
+	uint64_t arrived4; /* bit by packet: core/arrive.h knew it */
 	/* by position among the packets of that family: */
 	unsigned cnt4, cnt6;
 	uint8_t idx4[MR_BATCH], idx6[MR_BATCH]; /* ... which packet it is */
@@ -46,6 +47,8 @@ struct mr_arrivals {
 	struct mr_flow4 *rec4[MR_BATCH], copy4[MR_BATCH];
 	struct mr_flow6 *rec6[MR_BATCH], copy6[MR_BATCH];
 };
+
+_Static_assert(MR_BATCH <= 64, "a bit a packet");
 
 /* A record that was found, of either family. */
 struct mr_found {
@@ -229,7 +232,10 @@ static inline void mr_transmit_frame(struct mr_worker *w, const struct mr_frame 
 	struct mr_egress *e = &w->egress[egress];
 	if (!e->cnt)
 		w->active[w->active_cnt++] = egress;
-	e->frame[e->cnt] = *f;
+	/* one by one, as they were written a moment ago: read together they would have to wait for the stores */
+	e->frame[e->cnt].addr = f->addr;
+	e->frame[e->cnt].len = f->len;
+	e->frame[e->cnt].options = f->options;
 	e->ingress[e->cnt] = ingress;
 	if (++e->cnt == MR_PENDING)
 		mr_transmit_overflow(w, egress);

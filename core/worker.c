@@ -3,6 +3,7 @@
  * worker.c - the hit path: frames that a stored record decides, from the rx ring to the egress, in arrays.
  */
 #include "core/apply.h"
+#include "core/arrive.h"
 #include "core/decide.h"
 #include "core/hold.h"
 #include "core/mss.h"
@@ -156,6 +157,22 @@ static __always_inline void apply(struct mr_worker *w, struct mr_frame f, uint8_
 	mr_transmit_frame(w, &f, nh->kind == MR_NH_BACK ? interface_id : nh->egress, ingress);
 }
 
+/* apply() for what core/arrive.h knew: nearly all. */
+static __always_inline void apply_arrived4(
+	struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, const struct mr_found *how)
+{
+	const struct mr_nexthop *nh = nexthop(w, how->st->nexthop);
+	if (!mr_apply_front_stays(nh) || mr_hold_cnt(w->hold)) {
+		mr_turn_apply(w, f, data, p, how->ingress, how);
+		return;
+	}
+	unsigned reason = mr_apply_arrived4(data, &f.len, p, how->st->flags, how->r4, nh);
+	if (reason)
+		refused(w, &f, data, p, how->ingress, how, nh, reason);
+	else
+		mr_transmit_frame(w, &f, nh->egress, how->ingress);
+}
+
 void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, uint8_t ingress,
 	const struct mr_found *how)
 {
@@ -298,7 +315,10 @@ static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr
 		mr_transmit_drop(w, &frame, f->ingress, MR_REASON_METER);
 		return true;
 	}
-	apply(w, frame, w->in.data[i], p, f->ingress, f, 0);
+	if (w->in.arrived4 >> i & 1)
+		apply_arrived4(w, frame, w->in.data[i], p, f);
+	else
+		mr_turn_apply(w, frame, w->in.data[i], p, f->ingress, f);
 	return true;
 }
 
@@ -432,35 +452,54 @@ static void hits(struct mr_worker *w)
 	run_end(w, &run);
 }
 
-/* Headers and keys of all frames; those that name no session are misses at once. */
+/* Of any other kind; one that names no session is a miss at once. */
+static __attribute__((noinline)) void parse_any(struct mr_worker *w, unsigned i, uint16_t base)
+{
+	struct mr_arrivals *in = &w->in;
+	const struct mr_plan_interface *pi = &w->plan->interface[in->interface_id];
+	struct mr_parsed *p = &in->parsed[i];
+	const uint8_t *data = in->data[i];
+	mr_parse(data, data + in->frame[i].len, p);
+	uint16_t zone = mr_parse_zone(p, base, pi->vlan_mask);
+	if (p->flags & MR_PKT_FRAG && pi->fragments_follow && !mr_turn_fragment(w, i, zone))
+		return;
+	if (!mr_parse_has_key(p)) {
+		miss(w, i, NULL);
+	} else if (p->flags & MR_PKT_IP4) {
+		mr_parse_key4(p, data, zone, &in->key4[in->cnt4]);
+		in->hash4[in->cnt4] = mr_flow_hash4(&in->key4[in->cnt4], w->seed);
+		in->idx4[in->cnt4++] = i;
+	} else {
+		mr_parse_key6(p, data, zone, &in->key6[in->cnt6]);
+		in->hash6[in->cnt6] = mr_flow_hash6(&in->key6[in->cnt6], w->seed);
+		in->idx6[in->cnt6++] = i;
+	}
+}
+
+/* Headers and keys of all frames. */
 static void parse(struct mr_worker *w)
 {
 	struct mr_arrivals *in = &w->in;
 	const uint16_t base = w->plan->interface[in->interface_id].zone;
-	const uint16_t vlan_mask = w->plan->interface[in->interface_id].vlan_mask;
-	const bool follow = w->plan->interface[in->interface_id].fragments_follow;
-	for (unsigned i = 0; i < PARSE_AHEAD && i < in->cnt; i++)
-		__builtin_prefetch(w->base + in->frame[i].addr);
-	for (unsigned i = 0; i < in->cnt; i++) {
-		struct mr_parsed *p = &in->parsed[i];
-		uint8_t *data = w->base + in->frame[i].addr;
-		if (i + PARSE_AHEAD < in->cnt)
-			__builtin_prefetch(w->base + in->frame[i + PARSE_AHEAD].addr);
+	const uint64_t seed = w->seed;
+	const unsigned cnt = in->cnt;
+	uint8_t *const memory = w->base;
+	for (unsigned i = 0; i < PARSE_AHEAD && i < cnt; i++)
+		__builtin_prefetch(memory + in->frame[i].addr);
+	for (unsigned i = 0; i < cnt; i++) {
+		struct mr_key4 key;
+		uint8_t *data = memory + in->frame[i].addr;
+		if (i + PARSE_AHEAD < cnt)
+			__builtin_prefetch(memory + in->frame[i + PARSE_AHEAD].addr);
 		in->data[i] = data;
-		mr_parse(data, data + in->frame[i].len, p);
-		uint16_t zone = mr_parse_zone(p, base, vlan_mask);
-		if (p->flags & MR_PKT_FRAG && follow && !mr_turn_fragment(w, i, zone))
-			continue;
-		if (!mr_parse_has_key(p)) {
-			miss(w, i, NULL);
-		} else if (p->flags & MR_PKT_IP4) {
-			mr_parse_key4(p, data, zone, &in->key4[in->cnt4]);
-			in->hash4[in->cnt4] = mr_flow_hash4(&in->key4[in->cnt4], w->seed);
-			in->idx4[in->cnt4++] = i;
+		if (__builtin_expect(mr_arrive4(data, in->frame[i].len, base, &in->parsed[i], &key), 1)) {
+			unsigned k = in->cnt4++;
+			in->key4[k] = key;
+			in->hash4[k] = mr_flow_hash4(&key, seed);
+			in->idx4[k] = i;
+			in->arrived4 |= 1ull << i;
 		} else {
-			mr_parse_key6(p, data, zone, &in->key6[in->cnt6]);
-			in->hash6[in->cnt6] = mr_flow_hash6(&in->key6[in->cnt6], w->seed);
-			in->idx6[in->cnt6++] = i;
+			parse_any(w, i, base);
 		}
 	}
 }
@@ -479,6 +518,7 @@ void mr_turn_batch(struct mr_worker *w, unsigned interface_id)
 	w->in.interface_id = interface_id;
 	learn_mac(w, w->plan->interface[interface_id].mac);
 	w->in.cnt4 = w->in.cnt6 = 0;
+	w->in.arrived4 = 0;
 	w->missed_cnt = 0;
 	parse(w);
 	hits(w);

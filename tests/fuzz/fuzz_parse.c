@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* fuzz_parse.c - any bytes as a frame: no read past them, and what is said to be known lies within them. */
-#include "kern/parse.h"
+/* fuzz_parse.c - any bytes as a frame: no read past them, what is said to be known lies within them, and core/arrive.h says the same. */
+#include "core/arrive.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -14,6 +14,23 @@ static void check(int holds)
 		abort();
 }
 
+/* Known at once are whole frames of one kind, all of them. */
+static void arrive(const uint8_t *data, size_t size, const struct mr_parsed *p)
+{
+	struct mr_parsed q;
+	struct mr_key4 key, want;
+	const uint16_t flags = MR_PKT_IP4 | MR_PKT_PROTO | MR_PKT_PORTS;
+	int of_kind = p->error == MR_PARSE_OK && !p->vlan_cnt && (p->flags & ~MR_PKT_DF) == flags &&
+		(p->proto == MR_IP_TCP || p->proto == MR_IP_UDP);
+	check(mr_arrive4(data, (uint32_t)size, MR_ZONE_DEFAULT, &q, &key) == of_kind);
+	if (!of_kind)
+		return;
+	check(!memcmp(p, &q, offsetof(struct mr_parsed, frag_off)) && p->frag_off == q.frag_off &&
+		p->frag_id_be == q.frag_id_be);
+	mr_parse_key4(p, data, MR_ZONE_DEFAULT, &want);
+	check(!memcmp(&want, &key, sizeof(key)));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct mr_parsed p, again;
@@ -21,6 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct mr_key6 k6;
 	int err = mr_parse(data, data + size, &p);
 	check(err >= 0 && err < MR_PARSE_ERROR_CNT && p.error == err);
+	arrive(data, size, &p);
 	check(p.vlan_cnt <= 2 && p.l3_off <= MR_L3_OFF_MAX);
 	if (p.flags & MR_PKT_IP4) {
 		check(p.l3_off + 20u <= size && !(p.flags & MR_PKT_IP6));
