@@ -301,11 +301,11 @@ class Nat:
         self.socks.append(sock)
         return sock
 
-    def mapped(self, from_, to, data=b"map"):
+    def mapped(self, from_, to, data=b"map", wait_s=2.0):
         """Where `to` sees what `from_` sends it; None: nowhere."""
         for _ in range(2):
             send(from_, data, to.getsockname())
-            got = hear(to, 2)
+            got = hear(to, wait_s)
             if got:
                 return got[1]
         return None

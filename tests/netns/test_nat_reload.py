@@ -6,7 +6,7 @@ import time
 
 import nat
 import wire as w
-from nat import A, B, S, T
+from nat import A, B, S
 
 
 def talks(net, inner, outer, outside):
@@ -33,7 +33,7 @@ def survives(tap, bed, watch, mode):
             tcp.sendall(b"up " + what.encode())
             net.same([tcp.recv(100), conn[0].recv(100)], [b"down " + what.encode(), b"up " + what.encode()], "changed: %s: TCP goes on" % what)
             if what == "limits":
-                got = [bool(net.mapped(net.udp("a", A, 5200 + n), outer)) for n in range(4)]
+                got = [bool(net.mapped(net.udp("a", A, 5200 + n), outer, wait_s=0.3)) for n in range(4)]
                 net.ok(got[-1] is False, "a limit holds for what is new", got)
                 net.dropped("nat44-mapping-limit" if "nat44-mapping-limit" in net.drops() else "nat44-session-limit")
             if what == "time-outs":
