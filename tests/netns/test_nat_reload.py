@@ -49,7 +49,7 @@ def under_traffic(tap, bed, watch, mode):
     with nat.Nat(tap, bed, watch, "", "reloads under traffic, " + mode, mode=mode, outside="203.0.113.64/31") as net:
         server = net.udp("s", S, 7000)
         hosts = [net.udp("a", "100.64.0.%d" % (2 + n % 8), 5000 + n) for n in range(16)] + [net.udp("b", B, 5000 + n) for n in range(4)]
-        going, seen, counts = [True], {}, [0, 0]
+        going, asking, seen, counts = [True], [True], {}, [0, 0]
 
         def tell():
             while going[0]:
@@ -59,7 +59,7 @@ def under_traffic(tap, bed, watch, mode):
 
         def ask():
             n = 0
-            while going[0]:
+            while asking[0]:
                 n += 1
                 time.sleep(0.02)
                 for k, h in enumerate(hosts):
@@ -79,9 +79,9 @@ def under_traffic(tap, bed, watch, mode):
         for n in range(6):
             net.reload("limits: { sessions: %d }" % (100 + n), mode=mode, outside="203.0.113.64/31" + (", 203.0.113.%d" % (80 + n) if n % 2 else ""))
             time.sleep(0.15)
-        going[0] = False
-        for t in threads:
-            t.join(10)
+        for going_on, t in zip((asking, going), reversed(threads)):  # who answers, last
+            going_on[0] = False
+            t.join(20)
         net.same([k for k, v in seen.items() if len(v) != 1], [], "after six reloads each of 20 has the outside end it had")
         net.same(len({x for v in seen.values() for x in v}), 20, "each its own")
         net.ok(counts[0] > 200 and counts[0] - counts[1] <= counts[0] // 50, "%d questions answered" % counts[1], counts)
