@@ -56,19 +56,35 @@ static int shared_create(struct mr_stage_env *env, struct nat_shared **out)
 
 /* ---- an instance ----------------------------------------------------------------------------------------------------- */
 
-/* Ports of outside addresses that static rules have are given to no mapping. */
+/* The number in the store of the protocol of a rule whose ports are given to no mapping; -1: it has none at this address. */
+static int reserves(const struct nat_rule *r, uint32_t address)
+{
+	if (r->outside != address || r->proto == NAT_PROTO_ALL)
+		return -1;
+	return r->proto == IPPROTO_TCP       ? NAT_TCP
+		: r->proto == IPPROTO_UDP  ? NAT_UDP
+		: r->proto == IPPROTO_ICMP ? NAT_ICMP
+					   : -1;
+}
+
 static void reserve(struct nat *n, uint32_t number, uint32_t address)
 {
 	for (uint32_t i = 0; i < n->statics.cnt; i++) {
 		const struct nat_rule *r = &n->statics.rule[i];
-		if (r->outside != address || r->proto == NAT_PROTO_ALL)
-			continue;
-		int proto = r->proto == IPPROTO_TCP ? NAT_TCP
-			: r->proto == IPPROTO_UDP   ? NAT_UDP
-			: r->proto == IPPROTO_ICMP  ? NAT_ICMP
-						    : -1;
+		int proto = reserves(r, address);
 		if (proto >= 0)
 			nat_store_reserve(n->shared->store, number, proto, r->outside_port, r->last_port);
+	}
+}
+
+static void keep_reserved(void *ctx, __be32 outside_be, struct nat_port_set *keep)
+{
+	const struct nat *n = ctx;
+	for (uint32_t i = 0; i < n->statics.cnt; i++) {
+		const struct nat_rule *r = &n->statics.rule[i];
+		int proto = reserves(r, ntohl(outside_be));
+		for (unsigned port = r->outside_port; proto >= 0 && port <= r->last_port; port++)
+			keep->port[proto][port / 64] |= 1ull << port % 64;
 	}
 }
 
@@ -76,7 +92,6 @@ static void reserve(struct nat *n, uint32_t number, uint32_t address)
 static void bind_to_store(struct nat *n)
 {
 	n->pool_cnt = n->pool_left_out = 0;
-	nat_store_unreserve_all(n->shared->store);
 	for (uint32_t i = 0; i < n->pool.cnt; i++)
 		for (uint64_t a = n->pool.range[i].lo; a <= n->pool.range[i].hi; a++) {
 			uint32_t number;
@@ -181,7 +196,12 @@ static void register_timeouts(struct mr_stage_env *env, struct nat *n)
 static void nat_destroy(void *stage)
 {
 	struct nat *n = stage;
+	struct nat *newest = n->shared ? n->shared->newest : NULL;
 	nat_log_close(n->log);
+	if (newest == n)
+		n->shared->newest = NULL;
+	else if (newest) /* that is in force, or the next one ends what stays reserved now */
+		(void)nat_store_unreserve(n->shared->store, keep_reserved, newest);
 	shared_drop(n->shared);
 	nat_options_free(n);
 	free(n->pool_number);
@@ -224,7 +244,8 @@ static void nat_adopt(void *stage, void *old_stage)
 	shared_drop(n->shared);
 	n->shared = old->shared;
 	n->shared->holder_cnt++;
-	bind_to_store(n);
+	n->shared->newest = n;
+	bind_to_store(n); /* the old one's rules keep their ports too, until it ends: this one may be given up */
 	if (n->log)
 		nat_log_set_rate(n->log, n->o->log.rate_per_s);
 }

@@ -179,6 +179,7 @@ struct nat_knock {
 
 struct nat_shared {
 	unsigned holder_cnt; /* instances; control only */
+	struct nat *newest;  /* who has taken over last; control only */
 	unsigned worker_cnt;
 	struct nat_store *store;
 	struct nat_identities identities;

@@ -250,13 +250,14 @@ void nat_ports_reserve(struct nat_ports *p, uint16_t lo, uint16_t hi)
 	}
 }
 
-void nat_ports_unreserve_all(struct nat_ports *p)
+void nat_ports_unreserve(struct nat_ports *p, const uint64_t *but)
 {
 	for (unsigned word = 0; p->reserved_cnt && word < NAT_PORTS_WORDS; word++) {
-		if (!p->reserved[word])
+		uint64_t less = p->reserved[word] & ~(but ? but[word] : 0);
+		if (!less)
 			continue;
-		p->reserved_cnt -= (uint32_t)__builtin_popcountll(p->reserved[word]);
-		p->reserved[word] = 0;
+		p->reserved_cnt -= (uint32_t)__builtin_popcountll(less);
+		p->reserved[word] &= ~less;
 		sum_up(p, word);
 	}
 }

@@ -64,6 +64,7 @@ uint32_t nat_ports_resting(const struct nat_ports *p);
 bool nat_ports_idle(const struct nat_ports *p, uint16_t lo, uint16_t hi);
 /* Not to be given from now on; those taken stay so, and are not given again. */
 void nat_ports_reserve(struct nat_ports *p, uint16_t lo, uint16_t hi);
-void nat_ports_unreserve_all(struct nat_ports *p);
+/* All but these (of NAT_PORTS_WORDS words); NULL = all. */
+void nat_ports_unreserve(struct nat_ports *p, const uint64_t *but);
 
 #endif

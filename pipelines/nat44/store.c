@@ -289,14 +289,35 @@ void nat_store_reserve(struct nat_store *s, uint32_t number, int proto, uint16_t
 	nat_unlock(&a->lock);
 }
 
-void nat_store_unreserve_all(struct nat_store *s)
+static bool has_reserved(const struct nat_address *a)
 {
+	bool some = false;
+
+	for (int i = 0; i < NAT_PROTO_CNT; i++)
+		some |= a->ports[i].reserved_cnt != 0; /* only control changes it */
+	return some;
+}
+
+int nat_store_unreserve(
+	struct nat_store *s, void (*fn)(void *ctx, __be32 outside_be, struct nat_port_set *keep), void *ctx)
+{
+	struct nat_port_set *keep = malloc(sizeof(*keep));
+
+	if (!keep)
+		return -ENOMEM;
 	for (uint32_t i = 0; i < s->address_cnt; i++) {
 		struct nat_address *a = s->address[i];
+		if (!has_reserved(a))
+			continue;
+		memset(keep, 0, sizeof(*keep));
+		if (fn)
+			fn(ctx, a->be, keep);
 		nat_lock(&a->lock);
 		for (int k = 0; k < NAT_PROTO_CNT; k++)
-			nat_ports_unreserve_all(&a->ports[k]);
+			nat_ports_unreserve(&a->ports[k], keep->port[k]);
 		nat_address_wet(s, a);
 		nat_unlock(&a->lock);
 	}
+	free(keep);
+	return 0;
 }

@@ -139,13 +139,19 @@ void nat_store_drop(struct nat_store *s); /* NULL allowed; the last one ends it 
 /*
  * The number of an outside address; it is the same as long as the store lives.  Made when new.  -ENOSPC, -ENOMEM.  Threads: control.
  * nat_store_reserve: ports lo..hi of it are for static use from now on (all protocols, or one); those taken by dynamic mappings stay so until
- * they are given back, and are then not given again.  nat_store_unreserve_all: before the static rules of another configuration; what is
- * not reserved anew may be given at once.
+ * they are given back, and are then not given again.
  */
 int nat_store_address(struct nat_store *s, __be32 outside_be, uint32_t *number);
 void nat_store_reserve(
 	struct nat_store *s, uint32_t number, int proto /* enum nat_proto, -1 = all */, uint16_t lo, uint16_t hi);
-void nat_store_unreserve_all(struct nat_store *s);
+/* Ports by protocol, a bit each. */
+struct nat_port_set {
+	uint64_t port[NAT_PROTO_CNT][NAT_PORTS_WORDS];
+};
+/* Only what `fn` puts into the (empty) set of an address stays reserved, and stays so meanwhile; the rest may be given at once.  Asked of each address
+ * that has something reserved; nothing is locked.  NULL: nothing stays.  -ENOMEM: all stays.  Threads: control. */
+int nat_store_unreserve(
+	struct nat_store *s, void (*fn)(void *ctx, __be32 outside_be, struct nat_port_set *keep), void *ctx);
 
 /*
  * The mapping of a flow from inside, made when there is none, and one session more of it and of its subscriber.  With address-dependent filtering

@@ -174,6 +174,33 @@ Test(nat44_reload, ports_that_become_the_kernels)
 	end_world(r);
 }
 
+/* The ports of static rules stay theirs as long as a configuration in force says so; then they are free. */
+Test(nat44_reload, ports_of_rules_over_reloads)
+{
+#define TWO "inside: [ 10.0.0.0/8 ], outside: [ 203.0.113.1 ], ports: 2000-2001, port_choice: preserve, quarantine: 0s"
+#define ONE_OF(port) \
+	", static: [ { inside: 10.0.0.9, outside: 203.0.113.1, proto: tcp, ports: " port ", inside_ports: 80 } ]"
+	static const char ask[] = "tcp 10.0.0.1:2000 > 192.0.2.9:1 flags syn", kept[] = "tcp 203.0.113.1:2001 > 192.0.2.9:1";
+	struct rig *r = rig_create(WORLD(TWO ONE_OF("2000")), NULL);
+	OUT(r, ask, kept);
+	end_sessions(r);
+	rig_give_up(r, WORLD(TWO));
+	OUT(r, ask, kept);
+	end_sessions(r);
+	rig_give_up(r, WORLD(TWO ONE_OF("2001")));
+	OUT(r, ask, "nothing"); /* it may be in force where a worker is late */
+	rig_reload(r, WORLD(TWO));
+	OUT(r, ask, "tcp 203.0.113.1:2000 > 192.0.2.9:1");
+	end_world(r);
+	r = rig_create(WORLD(TWO ONE_OF("2000")), NULL);
+	rig_reload(r, WORLD(TWO ONE_OF("2001")));
+	OUT(r, ask, "tcp 203.0.113.1:2000 > 192.0.2.9:1");
+	end_sessions(r);
+	rig_reload(r, WORLD(TWO));
+	OUT(r, "tcp 10.0.0.1:2001 > 192.0.2.9:1 flags syn", "tcp 203.0.113.1:2001 > 192.0.2.9:1");
+	end_world(r);
+}
+
 /* What a session of another filter ends is not what one of this filter let in. */
 Test(nat44_reload, filters_that_become_stricter)
 {

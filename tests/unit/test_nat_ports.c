@@ -248,7 +248,7 @@ Test(nat_ports, reserved_ones_are_not_given)
 	for (unsigned i = 0; i < 5; i++)
 		cr_assert_eq(take_of(p, 100, 300, 1000, 90, &port), 0);
 	cr_assert_eq(take_of(p, 100, 300, 1000, 90, &port), -EADDRINUSE);
-	nat_ports_unreserve_all(p);
+	nat_ports_unreserve(p, NULL);
 	cr_assert_eq(p->reserved_cnt, 0);
 	for (unsigned i = 0; i < 195; i++)
 		cr_assert_eq(take_of(p, 100, 300, 1000, 90, &port), 0, "all but 108, which is taken still");
@@ -356,7 +356,7 @@ static void model_reserve(struct model *m, uint16_t lo, uint16_t hi)
 		nat_ports_reserve(m->p, lo, hi);
 		memset(m->reserved + lo, 1, hi - lo + 1u);
 	} else {
-		nat_ports_unreserve_all(m->p);
+		nat_ports_unreserve(m->p, NULL);
 		memset(m->reserved, 0, sizeof(m->reserved));
 	}
 }

@@ -477,6 +477,16 @@ Test(nat_store, addresses_have_numbers_for_ever_and_4096_of_them)
 
 /* ---- static use -------------------------------------------------------------------------------------------------- */
 
+static void keep_443(void *ctx, __be32 outside_be, struct nat_port_set *keep)
+{
+	struct rig *r = ctx;
+	struct nat_address_usage a;
+
+	cr_assert(nat_store_address_usage(r->s, 0, &a));
+	cr_assert_eq(a.outside_be, outside_be);
+	keep->port[NAT_UDP][443 / 64] |= 1ull << 443 % 64;
+}
+
 Test(nat_store, reserved_ports_are_not_given)
 {
 	struct nat_address_usage a;
@@ -498,7 +508,12 @@ Test(nat_store, reserved_ports_are_not_given)
 	cr_assert_eq(rig_refused(&r, &g), NAT_NO_PORTS);
 	cr_assert(nat_store_address_usage(r.s, 0, &a));
 	cr_assert_eq(a.reserved[NAT_ICMP], 65536);
-	nat_store_unreserve_all(r.s);
+	cr_assert_eq(nat_store_unreserve(r.s, keep_443, &r), 0);
+	cr_assert(nat_store_address_usage(r.s, 0, &a));
+	cr_assert(a.reserved[NAT_ICMP] == 0 && a.reserved[NAT_UDP] == 1);
+	g.proto = NAT_UDP;
+	cr_assert_eq(rig_refused(&r, &g), NAT_NO_PORTS);
+	cr_assert_eq(nat_store_unreserve(r.s, NULL, NULL), 0);
 	g.proto = NAT_UDP;
 	mapping = rig_take(&r, &g);
 	nat_store_release(r.s, &r.turn, mapping, 0, true);
