@@ -179,12 +179,55 @@ void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const 
 	apply(w, f, data, p, ingress, how, how->mss);
 }
 
-/* The part of a decision that happens to each packet.  False: over the rate of a limit. */
-static bool run_effects(struct mr_worker *w, uint16_t effects, uint32_t len)
+/* Packets decided by records are counted in runs: of one pair, and of the same counters. */
+struct run {
+	uint8_t ingress;
+	uint16_t effects;
+	const struct mr_effect *effect; /* of that number */
+	uint64_t packets, bytes;
+	uint64_t counted_packets, counted_bytes; /* of those with these effects */
+};
+
+static __always_inline void run_count(struct mr_worker *w, struct run *r)
 {
-	const struct mr_effect *e = mr_effects_at(w->plan->effects, effects);
+	const struct mr_effect *e = r->effect;
 	for (unsigned i = 0; i < MR_EFFECT_COUNTERS && e->counter[i]; i++)
-		mr_turn_count(&w->stats->counter[e->counter[i]], 1, len);
+		mr_turn_count(&w->stats->counter[e->counter[i]], r->counted_packets, r->counted_bytes);
+	r->counted_packets = r->counted_bytes = 0;
+}
+
+static inline void run_end(struct mr_worker *w, struct run *r)
+{
+	if (r->counted_packets)
+		run_count(w, r);
+	if (!r->packets)
+		return;
+	mr_turn_count(&w->stats->ingress[r->ingress].received, r->packets, r->bytes);
+	mr_turn_add(&w->stats->ingress[r->ingress].hits, r->packets);
+}
+
+static inline void run_add(struct mr_worker *w, struct run *r, uint8_t ingress, uint32_t len)
+{
+	if (r->ingress != ingress) {
+		run_end(w, r);
+		*r = (struct run){ .ingress = ingress };
+	}
+	r->packets++;
+	r->bytes += len;
+}
+
+/* The part of a decision that happens to each packet.  False: over the rate of a limit. */
+static __always_inline bool run_effects(struct mr_worker *w, struct run *r, uint16_t effects, uint32_t len)
+{
+	if (r->effects != effects) {
+		if (r->counted_packets)
+			run_count(w, r);
+		r->effects = effects;
+		r->effect = mr_effects_at(w->plan->effects, effects);
+	}
+	r->counted_packets++;
+	r->counted_bytes += len;
+	const struct mr_effect *e = r->effect;
 	for (unsigned i = 0; i < MR_EFFECT_METERS && e->meter[i]; i++)
 		if (!mr_effects_meter_pass(w->plan->effects, e->meter[i], len, w->pass.now_ns))
 			return false;
@@ -229,10 +272,10 @@ static inline bool valid(const struct mr_worker *w, const struct mr_found *f)
 }
 
 /* Whether a route is still what the record says: none of its destination's bucket changed since. */
-static __always_inline bool current(const struct mr_worker *w, const struct mr_found *f)
+static __always_inline bool current(const struct mr_worker *w, const struct mr_found *f, uint8_t family)
 {
-	const uint8_t *version = w->version[f->family == 6];
-	uint32_t bucket = f->family == 4 ? mr_route_bucket4(f->r4->daddr_be) : mr_route_bucket6(f->r6->daddr_be);
+	const uint8_t *version = w->version[family == 6];
+	uint32_t bucket = family == 4 ? mr_route_bucket4(f->r4->daddr_be) : mr_route_bucket6(f->r6->daddr_be);
 	return __atomic_load_n(&version[bucket], __ATOMIC_RELAXED) == f->st->flags >> MR_FLOW_VERSION_SHIFT;
 }
 
@@ -293,13 +336,15 @@ static __always_inline void consider(struct mr_worker *w, const struct mr_found 
 		mr_offload_consider(w, mr_turn_ref(w->sh->flows, f), f->live, f->ingress);
 }
 
-static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr_found *f)
+/* family: f->family, known while compiling. */
+static __always_inline bool hit(
+	struct mr_worker *w, unsigned i, const struct mr_found *f, uint8_t family, struct run *run)
 {
 	const struct mr_parsed *p = &w->in.parsed[i];
 	struct mr_frame frame = w->in.frame[i];
 	if (!valid(w, f) || !same_ingress(w, i, f->ingress))
 		return false;
-	if (f->st->flags & MR_FLOW_ROUTED && (!routable(w, i) || (!current(w, f) && !reroute(w, i, f))))
+	if (f->st->flags & MR_FLOW_ROUTED && (!routable(w, i) || (!current(w, f, family) && !reroute(w, i, f))))
 		return false;
 	/* After a RST both records are marked, so that the session hears it when both ends go on. */
 	if (p->proto == MR_IP_TCP && !(p->flags & MR_PKT_FRAG_LATER) &&
@@ -311,11 +356,11 @@ static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr
 	record_count(w, f->live, frame.len);
 	if (w->offloads)
 		consider(w, f);
-	if (f->st->effects && !run_effects(w, f->st->effects, frame.len)) {
+	if (f->st->effects && !run_effects(w, run, f->st->effects, frame.len)) {
 		mr_transmit_drop(w, &frame, f->ingress, MR_REASON_METER);
 		return true;
 	}
-	if (w->in.arrived4 >> i & 1)
+	if (family == 4 && w->in.arrived4 >> i & 1)
 		apply_arrived4(w, frame, w->in.data[i], p, f);
 	else
 		mr_turn_apply(w, frame, w->in.data[i], p, f->ingress, f);
@@ -324,8 +369,10 @@ static __always_inline bool hit(struct mr_worker *w, unsigned i, const struct mr
 
 bool mr_turn_hit(struct mr_worker *w, unsigned i, const struct mr_found *f)
 {
-	if (!hit(w, i, f))
+	struct run run = { 0 };
+	if (f->family == 4 ? !hit(w, i, f, 4, &run) : !hit(w, i, f, 6, &run))
 		return false;
+	run_end(w, &run);
 	mr_turn_add(&w->stats->ingress[f->ingress].hits, 1);
 	return true;
 }
@@ -382,30 +429,6 @@ static void miss(struct mr_worker *w, unsigned i, const struct mr_found *f)
 	m->ref = mr_turn_ref(w->sh->flows, f);
 }
 
-/* Packets decided by records are counted in runs of one pair. */
-struct run {
-	uint8_t ingress;
-	uint64_t packets, bytes;
-};
-
-static inline void run_end(struct mr_worker *w, const struct run *r)
-{
-	if (!r->packets)
-		return;
-	mr_turn_count(&w->stats->ingress[r->ingress].received, r->packets, r->bytes);
-	mr_turn_add(&w->stats->ingress[r->ingress].hits, r->packets);
-}
-
-static inline void run_add(struct mr_worker *w, struct run *r, uint8_t ingress, uint32_t len)
-{
-	if (r->ingress != ingress) {
-		run_end(w, r);
-		*r = (struct run){ .ingress = ingress };
-	}
-	r->packets++;
-	r->bytes += len;
-}
-
 /* Whether they may go over to the kernel tier their sessions tell: fetched for all at once, not waited for one by one. */
 static void fetch_sessions(struct mr_worker *w)
 {
@@ -434,7 +457,7 @@ static void hits(struct mr_worker *w)
 		uint32_t len = in->frame[i].len;
 		if (in->rec4[k])
 			found4(in->rec4[k], &in->copy4[k], in->hash4[k], &f);
-		if (in->rec4[k] && hit(w, i, &f))
+		if (in->rec4[k] && hit(w, i, &f, 4, &run))
 			run_add(w, &run, f.ingress, len);
 		else
 			miss(w, i, in->rec4[k] ? &f : NULL);
@@ -444,7 +467,7 @@ static void hits(struct mr_worker *w)
 		uint32_t len = in->frame[i].len;
 		if (in->rec6[k])
 			found6(in->rec6[k], &in->copy6[k], in->hash6[k], &f);
-		if (in->rec6[k] && hit(w, i, &f))
+		if (in->rec6[k] && hit(w, i, &f, 6, &run))
 			run_add(w, &run, f.ingress, len);
 		else
 			miss(w, i, in->rec6[k] ? &f : NULL);
