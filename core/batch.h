@@ -68,7 +68,8 @@ struct mr_packet {
 	uint16_t tunnel;
 	uint16_t reason;
 	bool this_packet_only;
-	bool aside; /* an exception of routing: decided for itself, and what the record says of the others stays */
+	bool no_session; /* it opens none */
+	bool aside;      /* an exception of routing: decided for itself, and what the record says of the others stays */
 	bool one_way;
 	bool keep;          /* of the session it opens, and */
 	uint8_t timeouts;   /* the class of its time-outs */

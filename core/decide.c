@@ -366,7 +366,7 @@ enum mr_decide_outcome mr_decide_settle(struct mr_packet *p, struct mr_flow_deci
 	*store = fits && !p->this_packet_only && !p->aside;
 	if (p->session)
 		return known_session(p, out, dry, store);
-	if (!mr_packet_opens(p)) {
+	if (!mr_packet_opens(p) || (p->no_session && !p->translated)) {
 		*store = false;
 		mr_pipeline_abort(p);
 		return MR_DECIDE_APPLY;

@@ -40,15 +40,18 @@ static uint32_t store(uint8_t *tcp, uint32_t at, uint16_t value)
 	return sum;
 }
 
+uint32_t mr_mss_fits(const struct mr_parsed *p, uint32_t mtu, uint32_t outer_bytes)
+{
+	uint32_t headers = outer_bytes + (p->flags & MR_PKT_IP4 ? 40 : 60);
+	uint32_t most = mtu <= headers ? 0 : mtu - headers;
+	return most < UINT16_MAX ? most : UINT16_MAX;
+}
+
 /* 0: none. */
 static uint32_t limit_of(const struct mr_parsed *p, uint32_t mss, const struct mr_nexthop *nh)
 {
-	uint32_t limit = mss & 0xffff;
-	uint32_t headers = mr_rewrite_outer_bytes(nh) + (p->flags & MR_PKT_IP4 ? 40 : 60);
-	if (!(mss & MR_MSS_AUTO) || nh->mtu <= headers)
-		return limit;
-	uint32_t fits = nh->mtu - headers;
-	return limit && limit < fits ? limit : fits;
+	uint32_t fits = mss & MR_MSS_AUTO ? mr_mss_fits(p, nh->mtu, mr_rewrite_outer_bytes(nh)) : 0;
+	return mr_mss_both(mss & 0xffff, fits);
 }
 
 bool mr_mss_clamp(uint8_t *tcp, const struct mr_parsed *p, uint32_t mss, const struct mr_nexthop *nh)

@@ -14,6 +14,9 @@
 
 #define MR_MSS_AUTO (1u << 16) /* or-ed: what fits the next hop; the lower 16 bits are a limit besides (0 = none) */
 
+/* The MSS whose segments fit an MTU, `outer` bytes around them; 0: none does, or the MTU is not known (0). */
+uint32_t mr_mss_fits(const struct mr_parsed *p, uint32_t mtu, uint32_t outer_bytes);
+
 /* Both limits. */
 static inline uint32_t mr_mss_both(uint32_t a, uint32_t b)
 {

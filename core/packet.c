@@ -111,6 +111,7 @@ void mr_packet_reset(struct mr_packet *p)
 	p->counter_cnt = p->meter_cnt = 0;
 	p->ran = 0;
 	p->this_packet_only = two_types(p->parsed);
+	p->no_session = false;
 	if (!p->session) {
 		p->private = p->fresh;
 		memset(p->fresh, 0, sizeof(p->fresh));
@@ -435,9 +436,19 @@ int mr_decide_related(struct mr_packet *p)
 	return 0;
 }
 
+/* Who gets the segment sends as large ones the way it came; 0: nobody knows how large. */
+static uint32_t way_back_mss(const struct mr_packet *p)
+{
+	struct mr_nexthop wire;
+	if (p->parsed->proto != MR_IP_TCP || !(p->parsed->tcp_flags & 0x02))
+		return 0;
+	mr_nexthops_get(p->pass->sh->nexthops, (uint16_t)p->interface_id, &wire);
+	return mr_mss_fits(p->parsed, wire.mtu, 0);
+}
+
 void mr_decide_mss(struct mr_packet *p, uint16_t max_bytes)
 {
-	p->mss = mr_mss_both(p->mss, max_bytes ? max_bytes : MR_MSS_AUTO);
+	p->mss = mr_mss_both(p->mss, max_bytes ? max_bytes : MR_MSS_AUTO | way_back_mss(p));
 }
 
 void mr_decide_count(struct mr_packet *p, uint16_t counter)
@@ -463,6 +474,12 @@ void mr_decide_meter(struct mr_packet *p, uint16_t meter)
 void mr_decide_this_packet_only(struct mr_packet *p)
 {
 	p->this_packet_only = true;
+}
+
+void mr_decide_no_session(struct mr_packet *p)
+{
+	p->this_packet_only = true;
+	p->no_session = true;
 }
 
 void mr_decide_timeouts(struct mr_packet *p, uint8_t timeouts)

@@ -234,7 +234,8 @@ MR_API void mr_decide_destination(struct mr_packet *p, const uint8_t *addr, int 
  * 0, also when it was called before; -ENOENT: no ICMP error, or it quotes no packet of a session.
  */
 MR_API int mr_decide_related(struct mr_packet *p);
-/* The MSS option of a TCP segment with SYN becomes no larger than this; 0: than what fits the MTU of where it goes.  Others: nothing. */
+/* The MSS option of a TCP segment with SYN becomes no larger than this; 0: than what fits the MTU of where it goes and of where it came from.
+ * Others: nothing. */
 MR_API void mr_decide_mss(struct mr_packet *p, uint16_t max_bytes);
 /* Dropped, and its sender is told, as far as RFC 1812 section 4.3.2.7 and the rate allow; in a pipeline that does not route, only dropped. */
 enum mr_reject {
@@ -253,7 +254,8 @@ MR_API void mr_decide_keep(struct mr_packet *p);
 MR_API void mr_decide_count(struct mr_packet *p, uint16_t counter); /* every packet of the flow counts there */
 MR_API void mr_decide_meter(struct mr_packet *p, uint16_t meter); /* every packet of the flow passes it or is dropped */
 MR_API void mr_decide_this_packet_only(struct mr_packet *p);      /* do not store */
-MR_API void mr_decide_one_way(struct mr_packet *p);               /* no reply will come this way */
+MR_API void mr_decide_no_session(struct mr_packet *p); /* likewise, and open no session; for what is not translated */
+MR_API void mr_decide_one_way(struct mr_packet *p);    /* no reply will come this way */
 
 /* A sentence for `millrace explain`; costs nothing when nobody asks. */
 MR_API bool mr_packet_explaining(const struct mr_packet *p);

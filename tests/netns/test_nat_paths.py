@@ -140,7 +140,7 @@ def syn(src, dst, sport, dport, mss, flags=w.SYN, ack=0):
 
 
 def mss(tap, bed, watch, mode):
-    for option, up, down in (("", 1460, 1460), ("mss: 1200", 1200, 1200), ("mss: auto", 1160, 1460)):
+    for option, up, down in (("", 1460, 1460), ("mss: 1200", 1200, 1200), ("mss: auto", 1160, 1160)):
         bed.run("r", "ip link set wan mtu 1200")
         try:
             with nat.Nat(tap, bed, watch, option, "%s, %s" % (option or "no mss", mode), mode=mode) as net:

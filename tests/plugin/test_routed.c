@@ -462,6 +462,29 @@ Test(routed, a_segment_with_syn_has_a_smaller_mss)
 	finish(r);
 }
 
+/* What the other end sends because of it leaves by the interface it came in by. */
+Test(routed, the_way_back_is_looked_at_too)
+{
+	static const struct {
+		uint16_t mtu_bytes, way_back_bytes, most, mss4, mss6;
+	} all[] = { { 1500, 1280, 0, 1240, 1220 }, { 1200, 1280, 0, 1160, 1140 }, { 1500, 1280, 1000, 1000, 1000 },
+		{ 1500, 1280, 1300, 1300, 1300 }, { 1500, 9000, 0, 1460, 1440 }, { 1500, 0, 0, 1460, 1440 },
+		{ 1500, 40, 0, 1460, 1440 }, { 0, 1280, 0, 1240, 1220 } };
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		struct rig *r = begin(ROUTED);
+		struct mr_nexthop wan = {
+			.kind = MR_NH_WIRE, .egress = rig_id(r, "wan"), .mtu = all[i].way_back_bytes
+		};
+		mr_nexthops_set(r->sh.nexthops, (uint16_t)rig_id(r, "wan"), &wan);
+		now.clamp = true;
+		now.mss = all[i].most;
+		neighbour(r, MR_NH_ROUTED, all[i].mtu_bytes, 0);
+		cr_assert_eq(mss_of(r, SYN4, plain), all[i].mss4, "case %u", i);
+		cr_assert_eq(mss_of(r, SYN6, plain), all[i].mss6, "case %u", i);
+		finish(r);
+	}
+}
+
 Test(routed, a_syn_that_waits_is_no_exception)
 {
 	struct rig *r = begin(ROUTED);
