@@ -64,8 +64,12 @@ static int request(struct mr_announce *a, struct nlmsghdr *nlh)
 		a->nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
 		if (!a->nl)
 			return -errno;
-		if (mnl_socket_bind(a->nl, 0, MNL_SOCKET_AUTOPID) < 0)
-			return -errno;
+		if (mnl_socket_bind(a->nl, 0, MNL_SOCKET_AUTOPID) < 0) {
+			int err = -errno;
+			mnl_socket_close(a->nl);
+			a->nl = NULL;
+			return err;
+		}
 	}
 	nlh->nlmsg_seq = ++seq;
 	if (mnl_socket_sendto(a->nl, nlh, nlh->nlmsg_len) < 0)

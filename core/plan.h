@@ -90,7 +90,7 @@ struct mr_plan {
 	bool changed[MR_STATS_INGRESS];            /* by pair: they cannot go on */
 	uint64_t before_serial;                    /* of the plan this one took over from; 0 = none */
 	_Atomic(struct mr_plan *) before;          /* that plan, until no session is laid out by it; NULL: none was */
-	atomic_uint_fast64_t lost[MR_PLAN_STAGES];    /* sessions that ended because of stage i of `before` */
+	atomic_uint_fast64_t lost[MR_PLAN_STAGES]; /* sessions that ended because of stage i of `before` */
 	atomic_uint_fast64_t refused[MR_PLAN_STAGES]; /* ... that stage i of this one did not keep */
 	atomic_bool settled;                          /* control has looked at all that older plans made */
 	struct mr_effects *effects;

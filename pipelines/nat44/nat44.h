@@ -238,7 +238,8 @@ struct nat_private {
 #define NAT_SOURCE_STATIC      4
 #define NAT_DESTINATION_STATIC 8
 #define NAT_SUBSCRIBER         16 /* the source has no mapping, only an address */
-#define NAT_PEERS              32 /* its mappings were taken while the filter was address-dependent: the store remembers whom it let in */
+#define NAT_PEERS \
+	32 /* its mappings were taken while the filter was address-dependent: the store remembers whom it let in */
 
 _Static_assert(sizeof(struct nat_private) == 16, "as documented");
 

@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
-#define KIND_MAX (1u << 30)
+#define KIND_MAX (1u << 29) /* peers are twice as many, and their numbers have room for NAT_CHAIN_LOCK */
 
 /* Zeros, there as they are touched; NULL. */
 static void *reserve(size_t bytes)

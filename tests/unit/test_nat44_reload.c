@@ -180,7 +180,8 @@ Test(nat44_reload, ports_of_rules_over_reloads)
 #define TWO "inside: [ 10.0.0.0/8 ], outside: [ 203.0.113.1 ], ports: 2000-2001, port_choice: preserve, quarantine: 0s"
 #define ONE_OF(port) \
 	", static: [ { inside: 10.0.0.9, outside: 203.0.113.1, proto: tcp, ports: " port ", inside_ports: 80 } ]"
-	static const char ask[] = "tcp 10.0.0.1:2000 > 192.0.2.9:1 flags syn", kept[] = "tcp 203.0.113.1:2001 > 192.0.2.9:1";
+	static const char ask[] = "tcp 10.0.0.1:2000 > 192.0.2.9:1 flags syn",
+			  kept[] = "tcp 203.0.113.1:2001 > 192.0.2.9:1";
 	struct rig *r = rig_create(WORLD(TWO ONE_OF("2000")), NULL);
 	OUT(r, ask, kept);
 	end_sessions(r);
