@@ -19,6 +19,7 @@ static void check_timeouts(const struct nat *n, struct mr_check *check)
 		{ "udp_unreplied", o->udp_unreplied_ns, 120, o->udp_unreplied_at, "RFC 4787 REQ-5" },
 		{ "tcp_established", o->tcp_established_ns, 7440, o->tcp_established_at, "RFC 5382 REQ-5" },
 		{ "tcp_transitory", o->tcp_transitory_ns, 240, o->tcp_transitory_at, "RFC 5382 REQ-5" },
+		{ "tcp_closed", o->tcp_closed_ns, 240, o->tcp_closed_at, "RFC 7857 section 2" },
 		{ "icmp", o->icmp_ns, 60, o->icmp_at, "RFC 5508 REQ-2" },
 	};
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)

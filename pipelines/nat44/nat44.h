@@ -46,7 +46,7 @@ struct nat_limit_options {
 
 struct nat_timeout_options {
 	uint64_t udp_ns, udp_unreplied_ns, tcp_established_ns, tcp_transitory_ns, tcp_closed_ns, icmp_ns, other_ns;
-	struct mr_position udp_at, udp_unreplied_at, tcp_established_at, tcp_transitory_at, icmp_at;
+	struct mr_position udp_at, udp_unreplied_at, tcp_established_at, tcp_transitory_at, tcp_closed_at, icmp_at;
 };
 
 struct nat_log_config {

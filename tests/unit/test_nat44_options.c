@@ -134,9 +134,9 @@ Test(nat44_options, check_warns_of_short_time_outs)
 	struct mr_error e = { 0 };
 	struct mr_config *c;
 	char all[4096] = "";
-	const char *yaml =
-		WORLD("inside: [ 10.0.0.0/8 ], outside: [ 203.0.113.1 ],\n"
-		      "    timeouts: { udp: 60s,\n      tcp_established: 1h, tcp_transitory: 240s, icmp: 60s }");
+	const char *yaml = WORLD("inside: [ 10.0.0.0/8 ], outside: [ 203.0.113.1 ],\n"
+				 "    timeouts: { udp: 60s,\n      tcp_established: 1h, tcp_transitory: 240s, icmp: "
+				 "60s, tcp_closed: 10s }");
 	cr_assert_eq(mr_config_read_text(yaml, strlen(yaml), "test.yaml", ".", &c, &e), 0, "%s", e.text);
 	cr_assert_eq(mr_stage_check(c, 1, keep_text, all, &e), 0, "%s", e.text);
 	cr_assert(strstr(all, "test.yaml:7:22: stages.nat: timeouts.udp is less than the 120 s of RFC 4787 REQ-5\n"),
@@ -145,6 +145,7 @@ Test(nat44_options, check_warns_of_short_time_outs)
 			  "test.yaml:8:24: stages.nat: timeouts.tcp_established is less than the 7440 s of RFC 5382 "
 			  "REQ-5\n"),
 		"%s", all);
+	cr_assert(strstr(all, "timeouts.tcp_closed is less than the 240 s of RFC 7857 section 2\n"), "%s", all);
 	cr_assert_null(strstr(all, "tcp_transitory"));
 	cr_assert_null(strstr(all, "icmp"));
 	mr_config_free(c);
