@@ -68,14 +68,19 @@ static void look_at(struct nat *n, unsigned worker, struct mr_packet *p, struct 
 
 enum kind { NOT_OURS, OUTWARD, INWARD, HAIRPIN };
 
+/* A group, all hosts of a link: the stack knows (DHCP, mDNS).  Anything else a default route may send out. */
+static bool for_many(uint32_t address)
+{
+	return address >> 28 == 0xe || address == 0xffffffff;
+}
+
 static enum kind kind_of(const struct nat *n, __be32 src_be, __be32 dst_be)
 {
 	uint32_t src = ntohl(src_be), dst = ntohl(dst_be);
 	bool to_outside = nat_ranges_hold(&n->outsides, dst);
 	if (!nat_ranges_hold(&n->inside, src))
 		return to_outside ? INWARD : NOT_OURS;
-	/* A group, all hosts of a link, nobody: the stack knows (DHCP, mDNS). */
-	if (nat_address_special(dst) || nat_ranges_hold(&n->exempt, dst))
+	if (for_many(dst) || nat_ranges_hold(&n->exempt, dst))
 		return NOT_OURS;
 	if (to_outside)
 		return HAIRPIN;
@@ -157,6 +162,14 @@ static void refuse(struct look *l, enum nat_outcome outcome, bool from_inside)
 		mr_decide_drop(l->p, reason);
 }
 
+/* A session of it would have the key of replies that a host inside may yet ask for: its filter, or its mapping, opens with what it sends. */
+static bool may_be_mapped(const struct look *l)
+{
+	uint16_t port = ntohs(l->t.dport_be);
+	return has_ports(&l->t) && nat_ranges_hold(&l->n->pool, ntohl(l->dst_be)) && port >= l->n->policy.port_lo &&
+		port <= l->n->policy.port_hi;
+}
+
 /* To an outside address, and nobody wants it. */
 static void leave_over(struct look *l, bool filtered)
 {
@@ -169,6 +182,8 @@ static void leave_over(struct look *l, bool filtered)
 	if (n->o->leftover == NAT_LEFTOVER_KERNEL) {
 		mr_packet_explain(l->p, "%s: the kernel gets it", why);
 		mr_decide_kernel(l->p);
+		if (may_be_mapped(l))
+			mr_decide_no_session(l->p);
 		return;
 	}
 	if (n->o->unsolicited == NAT_UNSOLICITED_ANSWER && l->t.proto == IPPROTO_TCP &&
@@ -533,6 +548,7 @@ enum mr_revalidate nat_revalidate(void *stage, unsigned worker, struct mr_packet
 {
 	struct nat *n = stage;
 	struct look l;
+	struct mr_tuple forward, reply;
 	if (mr_packet_tuple(p)->family != 4)
 		return MR_REVALIDATE_KEEP;
 	look_at(n, worker, p, &l);
@@ -543,12 +559,13 @@ enum mr_revalidate nat_revalidate(void *stage, unsigned worker, struct mr_packet
 		decide_known(&l, mine);
 		return MR_REVALIDATE_KEEP;
 	}
-	bool reply = mr_packet_direction(p);
-	enum kind kind = kind_of(n, reply ? l.dst_be : l.src_be, reply ? l.src_be : l.dst_be);
-	if (kind == OUTWARD || kind == HAIRPIN)
-		return MR_REVALIDATE_END;
-	if (kind != INWARD)
-		return MR_REVALIDATE_KEEP;
-	/* To an outside address: what the kernel had it keeps, unless somebody wants it now. */
-	return MR_REVALIDATE_END;
+	/* A reply says of its session what leaves: stages before this one may have made it what the other one never was here. */
+	if (mr_packet_direction(p)) {
+		if (mr_packet_session_tuples(p, &forward, &reply))
+			return MR_REVALIDATE_END;
+		l.src_be = address_at(reply.dst);
+		l.dst_be = address_at(reply.src);
+	}
+	/* One to an outside address is decided anew: what the kernel had it gets again, unless somebody wants it now. */
+	return kind_of(n, l.src_be, l.dst_be) == NOT_OURS ? MR_REVALIDATE_KEEP : MR_REVALIDATE_END;
 }

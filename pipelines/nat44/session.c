@@ -50,11 +50,20 @@ void nat_give_back(struct nat *n, const struct nat_turn *t, const struct nat_pri
 static bool keeps_mapping(const struct nat *n, uint32_t mapping)
 {
 	struct nat_mapping m;
-	if (!nat_store_mapping(n->shared->store, mapping, &m) || !nat_ranges_hold(&n->pool, ntohl(m.outside_be)))
+	if (!nat_store_mapping(n->shared->store, mapping, &m) || !nat_ranges_hold(&n->inside, ntohl(m.inside_be)) ||
+		!nat_ranges_hold(&n->pool, ntohl(m.outside_be)))
 		return false;
 	uint16_t port = ntohs(m.outside_port_be);
 	/* Ports beyond the range are the kernel's then: no packet of theirs would come up. */
 	return n->o->leftover == NAT_LEFTOVER_DROP || (port >= n->policy.port_lo && port <= n->policy.port_hi);
+}
+
+/* The address it has is not that of the subscriber, which may have got another. */
+static bool keeps_subscriber(const struct nat *n, uint32_t subscriber, __be32 outside_be)
+{
+	__be32 inside_be, today_be;
+	return nat_store_outside_of(n->shared->store, subscriber, &inside_be, &today_be) &&
+		nat_ranges_hold(&n->inside, ntohl(inside_be)) && nat_ranges_hold(&n->pool, ntohl(outside_be));
 }
 
 static bool keeps_static(const struct nat *n, uint32_t word, uint8_t more)
@@ -70,7 +79,7 @@ bool nat_keeps(void *stage, const void *priv)
 	const struct nat_private *mine = priv;
 	bool source = true, destination = true;
 	if (mine->flags & NAT_SUBSCRIBER)
-		source = nat_ranges_hold(&n->pool, ntohl(mine->source));
+		source = keeps_subscriber(n, mine->aside, mine->source);
 	else if (mine->flags & NAT_SOURCE)
 		source = mine->flags & NAT_SOURCE_STATIC ? keeps_static(n, mine->source, mine->source_more)
 							 : keeps_mapping(n, mine->source);

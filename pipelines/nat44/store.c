@@ -287,6 +287,9 @@ void nat_store_reserve(struct nat_store *s, uint32_t number, int proto, uint16_t
 		if (proto < 0 || proto == i)
 			nat_ports_reserve(&a->ports[i], lo, hi);
 	nat_unlock(&a->lock);
+	for (int i = 0; i < NAT_PROTO_CNT; i++)
+		for (uint32_t port = lo; port <= hi && (proto < 0 || proto == i); port++)
+			nat_mapping_retire(s, number, (uint8_t)i, (uint16_t)port);
 }
 
 static bool has_reserved(const struct nat_address *a)

@@ -118,6 +118,7 @@ struct nat_mapping {
 	__be16 remote_port_be; /* likewise */
 	uint16_t zone;
 	uint8_t proto; /* enum nat_proto */
+	bool retired; /* its port is reserved, or its address was found to have left: new sessions from inside get another */
 	uint32_t session_cnt;
 };
 
@@ -138,8 +139,8 @@ void nat_store_drop(struct nat_store *s); /* NULL allowed; the last one ends it 
 
 /*
  * The number of an outside address; it is the same as long as the store lives.  Made when new.  -ENOSPC, -ENOMEM.  Threads: control.
- * nat_store_reserve: ports lo..hi of it are for static use from now on (all protocols, or one); those taken by dynamic mappings stay so until
- * they are given back, and are then not given again.
+ * nat_store_reserve: ports lo..hi of it are for static use from now on (all protocols, or one).  Mappings that have one serve the sessions they
+ * have, and those from outside, but new ones from inside get another mapping; given back, the port is not given again.
  */
 int nat_store_address(struct nat_store *s, __be32 outside_be, uint32_t *number);
 void nat_store_reserve(

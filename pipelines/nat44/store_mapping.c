@@ -330,6 +330,21 @@ static struct nat_shard *lock_outside(
 	}
 }
 
+/* One that is being made just now, its port taken before it was reserved, is missed. */
+void nat_mapping_retire(struct nat_store *s, uint32_t address, uint8_t proto, uint16_t port)
+{
+	uint32_t number;
+	struct nat_shard *shard = lock_outside(s, address, proto, port, &number);
+
+	if (!shard)
+		return;
+	if (!nat_entry_at(s, number)->retired) {
+		unlink_entry(s, number);
+		nat_entry_at(s, number)->retired = 1;
+	}
+	nat_unlock(&shard->lock);
+}
+
 static bool lets_in(const struct nat_store *s, const struct nat_policy *p, uint32_t mapping, __be32 remote_be)
 {
 	switch (p->filtering) {
@@ -384,6 +399,7 @@ static void copy(const struct nat_store *s, uint32_t mapping, struct nat_mapping
 		.remote_port_be = e->remote_port_be,
 		.zone = e->zone,
 		.proto = nat_entry_proto(e),
+		.retired = e->retired,
 		.session_cnt = e->session_cnt };
 }
 

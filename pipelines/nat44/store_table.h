@@ -40,7 +40,7 @@ struct nat_entry {
 	uint16_t outside_port;
 	uint32_t subscriber;
 	uint32_t session_cnt : 29;
-	uint32_t retired : 1; /* it is in no chain: its address left the policy */
+	uint32_t retired : 1; /* it is in no chain: its address left the policy, or its port is reserved */
 	uint32_t worn : 1;    /* a session used it */
 	uint32_t peers : 1;   /* some of its sessions have one */
 };
@@ -283,6 +283,8 @@ int nat_block_open(struct nat_store *s, const struct nat_turn *t, uint32_t subsc
 /* A port of it has been given back. */
 void nat_block_given(struct nat_store *s, const struct nat_turn *t, uint32_t block, bool unused);
 /* Not locked: blocks of a shard that have rested. */
+/* No new session from inside of the mapping that has the port.  Threads: control. */
+void nat_mapping_retire(struct nat_store *s, uint32_t address, uint8_t proto, uint16_t port);
 void nat_block_rested(struct nat_store *s, const struct nat_turn *t, struct nat_shard *shard);
 
 #endif
