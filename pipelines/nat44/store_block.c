@@ -246,10 +246,10 @@ int nat_block_open(struct nat_store *s, const struct nat_turn *t, uint32_t subsc
 		want->lo = lo > p->port_lo ? (uint16_t)lo : p->port_lo;
 		want->hi = hi < p->port_hi ? (uint16_t)hi : p->port_hi;
 		want->closed = NULL;
-		/* Single ports of it may be taken, or rest, from before there were blocks. */
-		if (!nat_ports_idle(&a->ports[NAT_TCP], want->lo, want->hi) ||
-			!nat_ports_idle(&a->ports[NAT_UDP], want->lo, want->hi) ||
-			!nat_ports_idle(&a->ports[NAT_ICMP], want->lo, want->hi))
+		/* Single ports of it may be taken, or rest, from before there were blocks; also such as are not of the range now. */
+		if (!nat_ports_idle(&a->ports[NAT_TCP], (uint16_t)lo, (uint16_t)hi) ||
+			!nat_ports_idle(&a->ports[NAT_UDP], (uint16_t)lo, (uint16_t)hi) ||
+			!nat_ports_idle(&a->ports[NAT_ICMP], (uint16_t)lo, (uint16_t)hi))
 			continue;
 		rc = -EAGAIN; /* reserved, all of them */
 		if (!nat_ports_take(&a->ports[proto], want, t->now_ms, p->quarantine_ms, port)) {

@@ -416,3 +416,24 @@ Test(nat_blocks, never_anothers_within_the_quarantine, .timeout = 120)
 	run(3, 2, 128, false, 0);
 	run(4, 4, 256, true, 2);
 }
+
+/* A port of before there were blocks, beside the range of today but in the same block: it is nobody's block when it is given back. */
+Test(nat_blocks, single_ports_beside_the_range_are_of_no_block)
+{
+	struct rig r;
+	struct nat_flow f = rig_flow(1, 1, 0, 80), g = rig_flow(2, 1, 0, 80);
+	rig_blocks(&r, 1, 2048);
+	r.policy.block_ports = 0;
+	r.policy.port_lo = r.policy.port_hi = 1030;
+	uint32_t single = rig_take(&r, &f), mapping;
+	r.policy.block_ports = 2048;
+	r.policy.port_lo = 1100;
+	r.policy.port_hi = 2047;
+	cr_assert_eq(rig_refused(&r, &g), NAT_NO_BLOCKS, "not while that one is taken");
+	nat_store_release(r.s, &r.turn, single, f.remote_be, true);
+	r.turn.now_ms += 1000;
+	mapping = rig_take(&r, &g);
+	cr_assert_eq(books.given, 1);
+	nat_store_release(r.s, &r.turn, mapping, g.remote_be, false);
+	finish(&r);
+}
