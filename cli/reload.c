@@ -9,8 +9,11 @@ static void say(const json_t *answer, const json_t *data)
 	size_t i;
 	printf("generation %lld is in force: %s\n", (long long)mr_ask_int(answer, "generation"),
 		mr_ask_text(data, "path"));
-	json_array_foreach(json_object_get(data, "ended"), i, ended) printf("%lld sessions of stage %s ended\n",
-		(long long)mr_ask_int(ended, "sessions_cnt"), mr_ask_text(ended, "stage"));
+	json_array_foreach(json_object_get(data, "ended"), i, ended)
+	{
+		long long cnt = mr_ask_int(ended, "sessions_cnt");
+		printf("%lld session%s of stage %s ended\n", cnt, cnt == 1 ? "" : "s", mr_ask_text(ended, "stage"));
+	}
 }
 
 int mr_verb_reload(const struct mr_cli *c)

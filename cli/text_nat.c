@@ -74,10 +74,10 @@ static void write_log(const json_t *log, FILE *out)
 static void write_summary(const json_t *s, FILE *out)
 {
 	const json_t *opened = json_object_get(s, "sessions_opened");
-	fprintf(out, "%lld addresses in the pool, %lld of %lld subscribers, %lld of %lld mappings\n",
-		(long long)mr_ask_int(s, "pool_addresses_cnt"), (long long)mr_ask_int(s, "subscribers_cnt"),
-		(long long)mr_ask_int(s, "subscribers_max_cnt"), (long long)mr_ask_int(s, "mappings_cnt"),
-		(long long)mr_ask_int(s, "mappings_max_cnt"));
+	fprintf(out, "%lld address%s in the pool, %lld of %lld subscribers, %lld of %lld mappings\n",
+		(long long)mr_ask_int(s, "pool_addresses_cnt"), mr_ask_int(s, "pool_addresses_cnt") == 1 ? "" : "es",
+		(long long)mr_ask_int(s, "subscribers_cnt"), (long long)mr_ask_int(s, "subscribers_max_cnt"),
+		(long long)mr_ask_int(s, "mappings_cnt"), (long long)mr_ask_int(s, "mappings_max_cnt"));
 	fprintf(out, "sessions opened: %lld out, %lld in, %lld hairpin (%lld by static rules); %lld ended\n",
 		(long long)mr_ask_int(opened, "out_cnt"), (long long)mr_ask_int(opened, "in_cnt"),
 		(long long)mr_ask_int(opened, "hairpin_cnt"), (long long)mr_ask_int(opened, "static_cnt"),

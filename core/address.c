@@ -216,7 +216,9 @@ uint32_t mr_addresses_device(const struct mr_addresses *a, const struct mr_prefi
 bool mr_addresses_local(const struct mr_addresses *a, const struct mr_prefix *address)
 {
 	struct way w;
-	return mr_addresses_find(a, address, 0) || (!way_to(a, address, &w) && w.type == RTN_LOCAL);
+	if (mr_addresses_find(a, address, 0))
+		return mr_addresses_other(a, address);
+	return !way_to(a, address, &w) && w.type == RTN_LOCAL;
 }
 
 /* ---- proxies ----------------------------------------------------------------------------------------------------- */

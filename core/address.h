@@ -39,7 +39,7 @@ const struct mr_address *mr_addresses_other(const struct mr_addresses *a, const 
 bool mr_address_is_ours(const struct mr_address *m);
 /* The device that is connected to a network the address belongs to, the smallest one; 0 = none.  Addresses Millrace made are no network. */
 uint32_t mr_addresses_device(const struct mr_addresses *a, const struct mr_prefix *address);
-/* The kernel takes packets to it as its own. */
+/* The kernel takes packets to it as its own, and not because Millrace announces it. */
 bool mr_addresses_local(const struct mr_addresses *a, const struct mr_prefix *address);
 /* Somebody here answers for it on that device: an entry of `ip neigh add proxy`, or proxy_arp. */
 bool mr_addresses_proxied(const struct mr_addresses *a, const struct mr_prefix *address, uint32_t ifindex);

@@ -65,7 +65,8 @@ int mr_leave_check(const char *device, struct mr_error *e)
 	if (has_bpffs())
 		return 0;
 	return mr_error_set(e, -ENOENT,
-		"%s: on_exit: drop (the default behind a filter) keeps its program in a BPF file system, and there is "
+		"%s: on_exit: drop (the default behind a filter or a NAT) keeps its program in a BPF file system, and "
+		"there is "
 		"none at " BPFFS ": `mount -t bpf bpf " BPFFS
 		"` (under `ip netns exec`, which hides it, use `nsenter --net=/run/netns/NAME` "
 		"instead), or set on_exit: pass",

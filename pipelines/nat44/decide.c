@@ -58,7 +58,10 @@ static void look_at(struct nat *n, unsigned worker, struct mr_packet *p, struct 
 	l->n = n;
 	l->p = p;
 	l->mine = NULL;
-	l->turn = (struct nat_turn){ &n->policy, worker, (uint32_t)(mr_packet_time_ns(p) / 1000000) };
+	l->turn = (struct nat_turn){ .policy = &n->policy,
+		.worker = worker,
+		.now_ms = (uint32_t)(mr_packet_time_ns(p) / 1000000),
+		.trial = mr_packet_explaining(p) };
 	l->t = *mr_packet_tuple(p);
 	l->src_be = address_at(l->t.src);
 	l->dst_be = address_at(l->t.dst);

@@ -52,6 +52,7 @@ struct nat_log {
 	uint64_t seen_ns; /* the newest event */
 
 	_Atomic uint64_t rate_per_s, written, over_rate, failed;
+	_Atomic uint64_t buffered; /* events among the lines of the buffer */
 	_Atomic int error;
 };
 
@@ -80,6 +81,8 @@ static void add_line(struct nat_log *l, const struct nat_event *e, bool own)
 	l->text_bytes += n;
 	l->line_bytes[l->line_cnt] = (uint16_t)n;
 	l->line_own[l->line_cnt++] = own;
+	if (!own)
+		atomic_fetch_add_explicit(&l->buffered, 1, memory_order_relaxed);
 }
 
 static void add_own(struct nat_log *l, struct nat_event *e)
@@ -104,6 +107,7 @@ static void forget_lines(struct nat_log *l, unsigned cnt)
 	memmove(l->line_bytes, l->line_bytes + cnt, l->line_cnt * sizeof(l->line_bytes[0]));
 	memmove(l->line_own, l->line_own + cnt, l->line_cnt * sizeof(l->line_own[0]));
 	atomic_fetch_add_explicit(&l->written, events, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&l->buffered, events, memory_order_relaxed);
 }
 
 /* Writes what is there.  After a failure it is tried again, with the name opened anew, when some time has passed. */
@@ -416,6 +420,7 @@ void nat_log_usage(const struct nat_log *l, struct nat_log_usage *out)
 		.lost = atomic_load_explicit(&l->over_rate, memory_order_relaxed),
 		.failed = atomic_load_explicit(&l->failed, memory_order_relaxed),
 		.error = atomic_load_explicit(&l->error, memory_order_relaxed),
+		.waiting = atomic_load_explicit(&l->buffered, memory_order_relaxed),
 	};
 	for (unsigned i = 0; i < l->ring_cnt; i++) {
 		u.lost += atomic_load_explicit(&l->ring[i].lost, memory_order_relaxed);

@@ -9,7 +9,7 @@
 #include <sys/random.h>
 
 #define TICK_NS  100000000ull /* of the store, on each worker */
-#define LOG_RING 8192         /* events a worker may be ahead of the writer */
+#define LOG_RING 32768        /* events a worker may be ahead of the writer */
 
 /* ---- what instances share ------------------------------------------------------------------------------------------ */
 
@@ -61,7 +61,7 @@ static int reserves(const struct nat_rule *r, uint32_t address)
 {
 	if (r->outside != address || r->proto == NAT_PROTO_ALL)
 		return -1;
-	return r->proto == IPPROTO_TCP       ? NAT_TCP
+	return r->proto == IPPROTO_TCP     ? NAT_TCP
 		: r->proto == IPPROTO_UDP  ? NAT_UDP
 		: r->proto == IPPROTO_ICMP ? NAT_ICMP
 					   : -1;
@@ -119,7 +119,8 @@ static int open_log(struct mr_stage_env *env, struct nat *n)
 	int err = nat_log_open(&lo, &n->log, why, sizeof(why));
 	if (err) {
 		n->log = NULL;
-		return mr_stage_fail(env, err, "the log cannot be written: %s", why);
+		(void)mr_stage_error(env, n->o->log_at, "the log cannot be written: %s", why);
+		return err;
 	}
 	if (n->o->log.events == NAT_LOG_BLOCKS) {
 		n->policy.on_block = nat_log_block;

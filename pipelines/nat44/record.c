@@ -54,10 +54,8 @@ static void put(struct nat_log *l, unsigned worker, unsigned ends, const struct 
 		fill(e, reply, forward);
 		e->remote_be = address(reply->dst);
 		e->remote_port_be = icmp ? 0 : reply->dport_be;
-		if (icmp) { /* the request came from outside */
-			e->inside_port_be = reply->dport_be;
-			e->outside_port_be = forward->sport_be;
-		}
+		if (icmp) /* a request, to an address of a static rule: its identifier stays, be it that of a sender inside */
+			e->inside_port_be = e->outside_port_be = reply->dport_be;
 		for (unsigned dir = 0; dir < 2; dir++) {
 			e->packets[dir] = packets[!dir];
 			e->bytes[dir] = bytes[!dir];

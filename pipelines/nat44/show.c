@@ -127,6 +127,13 @@ static uint32_t ports_each(const struct nat *n)
 	return (uint32_t)n->policy.port_hi - n->policy.port_lo + 1;
 }
 
+/* Blocks of an address: those it had before its first one was given are counted too. */
+static uint32_t blocks_each(const struct nat *n)
+{
+	uint32_t size = n->policy.block_ports;
+	return size ? n->policy.port_hi / size - n->policy.port_lo / size + 1 : 0;
+}
+
 /* Sums over the addresses that dynamic mappings may use. */
 static int add_pool(const struct nat *n, json_t *o)
 {
@@ -140,7 +147,7 @@ static int add_pool(const struct nat *n, json_t *o)
 			sum[1][p] += one.resting[p];
 			sum[2][p] += one.reserved[p];
 		}
-		blocks += one.blocks;
+		blocks += blocks_each(n);
 		blocks_taken += one.blocks_taken;
 	}
 	json_t *pool = json_object();
@@ -240,8 +247,8 @@ static void list_addresses(const struct nat *n, json_t *o)
 		if (!pool && !used)
 			continue;
 		json_t *a = json_pack("{s:o, s:b, s:o, s:o, s:o}", "address", address(u.outside_be), "in_pool", pool,
-			"subscribers_cnt", number(u.subscriber_cnt), "blocks_cnt", number(u.blocks), "blocks_taken_cnt",
-			number(u.blocks_taken));
+			"subscribers_cnt", number(u.subscriber_cnt), "blocks_cnt",
+			number(pool ? blocks_each(n) : u.blocks), "blocks_taken_cnt", number(u.blocks_taken));
 		for (unsigned p = 0; p < NAT_PROTO_CNT; p++)
 			json_object_set_new(a, protos[p], ports_of(&u, p, pool ? ports_each(n) : 0));
 		json_array_append_new(list, a);

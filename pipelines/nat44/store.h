@@ -99,6 +99,7 @@ struct nat_turn {
 	unsigned worker; /* 0..n-1, n = control */
 	uint32_t now_ms;
 	bool let_in; /* nat_store_take_outside: whatever the filter says */
+	bool trial;  /* explain: what is taken is given back at once, and neither counted nor told */
 };
 
 /* Of a packet from inside. */
@@ -132,7 +133,7 @@ struct nat_store_options {
 		seed; /* of hashes and choices; 0 = the kernel's random numbers, and nothing else will do outside tests */
 };
 
-/* 0, -ENOMEM, -EINVAL (more than 2^30 of a kind, or none).  The caller has one reference.  Threads: control. */
+/* 0, -ENOMEM, -EINVAL (more than 2^29 of a kind, or none).  The caller has one reference.  Threads: control. */
 int nat_store_create(const struct nat_store_options *opt, struct nat_store **out);
 struct nat_store *nat_store_hold(struct nat_store *s);
 void nat_store_drop(struct nat_store *s); /* NULL allowed; the last one ends it */

@@ -127,9 +127,10 @@ static struct nat_address *address_of(struct nat_store *s, uint32_t block)
 	return s->address[(block - 1) / NAT_UNITS];
 }
 
+/* Of a block that only a trial had nobody hears. */
 static void say(struct nat_store *s, const struct nat_turn *t, uint32_t block, bool given)
 {
-	const struct nat_block *b = nat_block_at(s, block);
+	struct nat_block *b = nat_block_at(s, block);
 	const struct nat_subscriber *u = nat_subscriber_at(s, b->subscriber);
 	struct nat_block_event e = { .given = given,
 		.inside_be = u->inside_be,
@@ -138,6 +139,9 @@ static void say(struct nat_store *s, const struct nat_turn *t, uint32_t block, b
 		.hi = b->hi,
 		.zone = u->zone };
 
+	if (given ? t->trial || b->told : !b->told)
+		return;
+	b->told = given;
 	if (t->policy->on_block)
 		t->policy->on_block(t->policy->ctx, t->worker, &e);
 }
@@ -187,6 +191,8 @@ bool nat_block_take(struct nat_store *s, const struct nat_turn *t, uint32_t subs
 		return false;
 	b = nat_block_at(s, block);
 	b->taken_cnt++;
+	if (!b->told)
+		say(s, t, block, true);
 	if (b->idle)
 		make_busy(s, shard_of(s, u), block);
 	if (u->block != block) { /* those before it are used up: it is the first to be asked next time */

@@ -280,7 +280,7 @@ enum nat_outcome nat_store_take(
 	nat_lock(&shard->lock);
 	o = take(s, t, f, &k, hash, mapping, made);
 	nat_unlock(&shard->lock);
-	if (o != NAT_OK)
+	if (o != NAT_OK && !t->trial)
 		nat_count(&s->worker[t->worker].refused[o]);
 	return o;
 }
@@ -382,7 +382,7 @@ enum nat_outcome nat_store_take_outside(struct nat_store *s, const struct nat_tu
 			*mapping = number;
 	}
 	nat_unlock(&shard->lock);
-	if (o != NAT_OK)
+	if (o != NAT_OK && !t->trial)
 		nat_count(&s->worker[t->worker].refused[o]);
 	return o;
 }

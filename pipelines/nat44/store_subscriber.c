@@ -103,7 +103,7 @@ enum nat_outcome nat_store_take_subscriber(struct nat_store *s, const struct nat
 		nat_subscriber_settle(s, t, number);
 	}
 	nat_unlock(&shard->lock);
-	if (o != NAT_OK)
+	if (o != NAT_OK && !t->trial)
 		nat_count(&s->worker[t->worker].refused[o]);
 	return o;
 }

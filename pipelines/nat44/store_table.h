@@ -8,9 +8,9 @@
  *     address    ports, the map of blocks, what is counted of it
  *     chain      (a bit of its head) who is in it; keys of mappings in it do not change
  *     pool       free numbers, taken and given in handfuls
- * A shard's is taken first; address, chain or pool inside it, one at a time.  A mapping, subscriber or block never leaves its shard while it is in
- * use.  Its `shard` is written last when it comes into use and first when it goes, under that shard's lock: whoever has locked the shard it
- * names, and finds it still named, may read the rest.
+ * A shard's is taken first; address or chain inside it, one at a time; a pool's inside all of them.  A mapping, subscriber or block never leaves
+ * its shard while it is in use.  Its `shard` is written last when it comes into use and first when it goes, under that shard's lock: whoever has
+ * locked the shard it names, and finds it still named, may read the rest.
  */
 #ifndef MR_PIPELINES_NAT44_STORE_TABLE_H
 #define MR_PIPELINES_NAT44_STORE_TABLE_H
@@ -73,7 +73,7 @@ struct nat_block {
 	uint32_t idle_ms;              /* since when */
 	uint32_t taken_cnt;
 	uint16_t unit_cnt, lo, hi;
-	bool worn, idle;
+	bool worn, idle, told; /* told: whoever wants to know knows that it was given */
 };
 
 struct nat_address {

@@ -234,6 +234,40 @@ Test(nat_blocks, unused_blocks_go_back_at_once)
 	finish(&r);
 }
 
+/* `explain`: nobody hears of a block that nobody got; who takes a port of it meanwhile gets it. */
+Test(nat_blocks, a_trial_tells_nobody)
+{
+	struct rig r;
+	struct nat_flow f = rig_flow(1, 1, 0, 80), g = rig_flow(1, 2, 0, 80);
+	struct nat_store_usage u;
+	struct nat_turn trial;
+	uint32_t one, two;
+	bool made;
+
+	rig_blocks(&r, 1, 64);
+	trial = r.turn;
+	trial.trial = true;
+	cr_assert_eq(nat_store_take(r.s, &trial, &f, &one, &made), NAT_OK);
+	nat_store_release(r.s, &r.turn, one, 0, true);
+	cr_assert_eq(books.given + books.taken_back, 0);
+
+	cr_assert_eq(nat_store_take(r.s, &trial, &f, &one, &made), NAT_OK);
+	two = rig_take(&r, &g);
+	cr_assert_eq(books.given, 1);
+	nat_store_release(r.s, &r.turn, one, 0, true);
+	cr_assert_eq(books.taken_back, 0);
+	nat_store_release(r.s, &r.turn, two, 0, true);
+	cr_assert_eq(books.taken_back, 1);
+
+	r.policy.sessions_max = 1;
+	two = rig_take(&r, &g);
+	cr_assert_eq(nat_store_take(r.s, &trial, &f, &one, &made), NAT_SESSION_LIMIT);
+	nat_store_usage(r.s, &u);
+	cr_assert_eq(u.refused[NAT_SESSION_LIMIT], 0);
+	nat_store_release(r.s, &r.turn, two, 0, true);
+	finish(&r);
+}
+
 Test(nat_blocks, a_subscriber_with_a_resting_block_keeps_its_address)
 {
 	struct rig r;

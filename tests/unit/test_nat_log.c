@@ -339,6 +339,7 @@ Test(nat_log, a_device_that_is_full_takes_nothing_and_that_is_counted)
 	cr_assert_geq(u.failed, 2, "it is tried again");
 	cr_assert_eq(u.error, ENOSPC);
 	cr_assert_eq(u.written, 0);
+	cr_assert_eq(u.waiting, 10, "those that are lines already wait too");
 	nat_log_close(l);
 }
 
