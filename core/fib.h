@@ -57,6 +57,8 @@ int mr_fib_each(const struct mr_fib *f, unsigned family, const void *addr_be, un
 
 /* The value of the longest prefix; 0 = none.  Threads: any that is online in the epoch, no lock. */
 uint32_t mr_fib_lookup4(const struct mr_fib *f, __be32 addr_be);
+/* Fetches what it will look at first.  Threads: any. */
+void mr_fib_expect4(const struct mr_fib *f, __be32 addr_be);
 uint32_t mr_fib_lookup6(const struct mr_fib *f, const void *addr_be);
 void mr_fib_lookup4_bulk(const struct mr_fib *f, const __be32 *addr_be, uint32_t *value, unsigned n);
 void mr_fib_lookup6_bulk(const struct mr_fib *f, const uint8_t (*addr_be)[16], uint32_t *value, unsigned n);

@@ -38,6 +38,11 @@ uint32_t mr_fib_lookup4(const struct mr_fib *f, __be32 addr_be)
 	return mr_fib_walk(f, 0, (const uint8_t *)&addr_be);
 }
 
+void mr_fib_expect4(const struct mr_fib *f, __be32 addr_be)
+{
+	__builtin_prefetch(&f->first[0][be32toh(addr_be) >> 8]);
+}
+
 uint32_t mr_fib_lookup6(const struct mr_fib *f, const void *addr_be)
 {
 	return mr_fib_walk(f, 1, addr_be);

@@ -13,6 +13,7 @@
 #include "core/keys.h"
 #include "core/later.h"
 #include "core/pipeline.h"
+#include "core/route.h"
 #include "core/turn.h"
 
 #include <string.h>
@@ -121,13 +122,18 @@ static bool settle(struct mr_worker *w, struct mr_packet *p)
 	return true;
 }
 
-/* Where the records of the session it may open will lie, so that several such packets wait for memory once. */
+/* Where the records of the session it may open will lie, and where its addresses are looked up, so that several such packets wait for memory once. */
 static void prefetch(const struct mr_worker *w, const struct mr_packet *p)
 {
 	struct mr_flow_key reverse;
 	if (p->session || !p->stateful || !p->key.family || p->verdict == MR_VERDICT_DROP)
 		return;
 	mr_decide_key_after(p, &p->key, &reverse);
+	if (p->key.family == 4 && w->sh->routes && w->plan->pipeline[p->pipeline].to_kind == MR_TO_ROUTE) {
+		if (reverse.k4.saddr_be == p->key.k4.saddr_be)
+			mr_routes_expect4(w->sh->routes, p->key.k4.saddr_be);
+		mr_routes_expect4(w->sh->routes, reverse.k4.daddr_be);
+	}
 	mr_key_reverse(&reverse, w->seed);
 	mr_flows_prefetch(w->sh->flows, p->key.family == 6, p->key.hash);
 	mr_flows_prefetch(w->sh->flows, p->key.family == 6, reverse.hash);

@@ -50,11 +50,12 @@ static const struct mr_path_view *find_view(const struct mr_routes *r, unsigned 
 	return atomic_load_explicit(&chunk[n % MR_ROUTE_CHUNK], memory_order_acquire);
 }
 
+/* A tick behind at most: when a neighbour's slot was made, which is looked at in seconds. */
 static uint32_t now_ms(void)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
 	return (uint32_t)((uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000);
 }
 
@@ -111,6 +112,11 @@ void mr_routes_lookup(struct mr_routes *r, unsigned interface_id, unsigned famil
 
 	*out = (struct mr_route_answer){ .version = __atomic_load_n(version, __ATOMIC_ACQUIRE) };
 	answer(r, interface_id, family, dst_be, hash, out);
+}
+
+void mr_routes_expect4(const struct mr_routes *r, __be32 addr_be)
+{
+	mr_fib_expect4(r->fib, addr_be);
 }
 
 bool mr_routes_local(const struct mr_routes *r, unsigned family, const void *addr_be)

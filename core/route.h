@@ -84,6 +84,9 @@ void mr_routes_interface(struct mr_routes *r, unsigned interface_id, uint32_t if
 void mr_routes_lookup(struct mr_routes *r, unsigned interface_id, unsigned family, const void *dst_be, uint64_t hash,
 	struct mr_route_answer *out);
 
+/* Some packets before mr_routes_lookup() or mr_routes_local(): what an IPv4 address is looked up by is fetched.  Threads: any. */
+void mr_routes_expect4(const struct mr_routes *r, __be32 addr_be);
+
 /* Whether a device of this namespace takes packets in that came to an interface with this outer tag (one of `vlan_cnt`): others
  * are no business of its routes.  Threads: any; no lock. */
 bool mr_routes_takes_tag(const struct mr_routes *r, unsigned interface_id, unsigned vlan_cnt, uint16_t tci);

@@ -61,6 +61,10 @@ bool mr_routes_source(
 	return true;
 }
 
+void mr_routes_expect4(const struct mr_routes *r, __be32 addr_be)
+{
+}
+
 bool mr_routes_local(const struct mr_routes *r, unsigned family, const void *addr_be)
 {
 	return false;

@@ -97,6 +97,10 @@ bool mr_routes_source(
 	return net.has_source;
 }
 
+void mr_routes_expect4(const struct mr_routes *r, __be32 addr_be)
+{
+}
+
 bool mr_routes_local(const struct mr_routes *r, unsigned family, const void *addr_be)
 {
 	return family == 4 && !memcmp(addr_be, net.source[0], 4);
