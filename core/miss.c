@@ -80,7 +80,7 @@ static void carry_out(struct mr_worker *w, struct mr_packet *p, const struct mr_
 		/* At once: an ICMP error is never answered, so nobody will quote the frame. */
 		if (p->related.found && p->related.changes)
 			mr_related_apply(p);
-		mr_turn_apply(w, p->frame, p->data, p->parsed, p->ingress, &how);
+		mr_turn_apply_arrival(w, p->arrival, p->ingress, &how);
 	}
 }
 

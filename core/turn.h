@@ -186,6 +186,8 @@ bool mr_turn_find(struct mr_worker *w, const struct mr_flow_key *key, struct mr_
 /* Applies a decision to a frame and sends it on its way, or holds it; the frame is gone afterwards. */
 void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, uint8_t ingress,
 	const struct mr_found *how);
+/* The same for arrival `idx`. */
+void mr_turn_apply_arrival(struct mr_worker *w, unsigned idx, uint8_t ingress, const struct mr_found *how);
 
 /* answer.c: ICMP errors */
 /* Drops a packet of a pipeline that routes, and says so to its sender where that is due.  Nothing has been written into the frame. */

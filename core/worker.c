@@ -157,26 +157,34 @@ static __always_inline void apply(struct mr_worker *w, struct mr_frame f, uint8_
 	mr_transmit_frame(w, &f, nh->kind == MR_NH_BACK ? interface_id : nh->egress, ingress);
 }
 
-/* apply() for what core/arrive.h knew: nearly all. */
-static __always_inline void apply_arrived4(
-	struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, const struct mr_found *how)
-{
-	const struct mr_nexthop *nh = nexthop(w, how->st->nexthop);
-	if (!mr_apply_front_stays(nh) || mr_hold_cnt(w->hold)) {
-		mr_turn_apply(w, f, data, p, how->ingress, how);
-		return;
-	}
-	unsigned reason = mr_apply_arrived4(data, &f.len, p, how->st->flags, how->r4, nh);
-	if (reason)
-		refused(w, &f, data, p, how->ingress, how, nh, reason);
-	else
-		mr_transmit_frame(w, &f, nh->egress, how->ingress);
-}
-
 void mr_turn_apply(struct mr_worker *w, struct mr_frame f, uint8_t *data, const struct mr_parsed *p, uint8_t ingress,
 	const struct mr_found *how)
 {
 	apply(w, f, data, p, ingress, how, how->mss);
+}
+
+/* mr_turn_apply() for what core/arrive.h knew: nearly all. */
+static __always_inline void apply_arrived4(struct mr_worker *w, struct mr_frame f, uint8_t *data,
+	const struct mr_parsed *p, uint8_t ingress, const struct mr_found *how)
+{
+	const struct mr_nexthop *nh = nexthop(w, how->st->nexthop);
+	if (!mr_apply_front_stays(nh) || mr_hold_cnt(w->hold)) {
+		mr_turn_apply(w, f, data, p, ingress, how);
+		return;
+	}
+	unsigned reason = mr_apply_arrived4(data, &f.len, p, how->st->flags, how->r4, nh);
+	if (reason)
+		refused(w, &f, data, p, ingress, how, nh, reason);
+	else
+		mr_transmit_frame(w, &f, nh->egress, ingress);
+}
+
+void mr_turn_apply_arrival(struct mr_worker *w, unsigned i, uint8_t ingress, const struct mr_found *how)
+{
+	if (how->family == 4 && !how->mss && w->in.arrived4 >> i & 1)
+		apply_arrived4(w, w->in.frame[i], w->in.data[i], &w->in.parsed[i], ingress, how);
+	else
+		mr_turn_apply(w, w->in.frame[i], w->in.data[i], &w->in.parsed[i], ingress, how);
 }
 
 /* Packets decided by records are counted in runs: of one pair, and of the same counters. */
@@ -361,7 +369,7 @@ static __always_inline bool hit(
 		return true;
 	}
 	if (family == 4 && w->in.arrived4 >> i & 1)
-		apply_arrived4(w, frame, w->in.data[i], p, f);
+		apply_arrived4(w, frame, w->in.data[i], p, f->ingress, f);
 	else
 		mr_turn_apply(w, frame, w->in.data[i], p, f->ingress, f);
 	return true;
