@@ -181,8 +181,12 @@ static bool drop(struct mr_packet *p, unsigned reason)
 /* The stack would not know what to do with an address that is only ours. */
 static bool to_stack(struct mr_packet *p, struct mr_flow_decision *d, unsigned reason)
 {
-	if (p->translated)
+	if (p->translated) {
+		mr_packet_explain(p,
+			"it leads to this box itself, whose stack gets nothing that was translated: `except` keeps it "
+			"out");
 		return drop(p, reason ? reason : MR_REASON_NO_NEXTHOP);
+	}
 	d->nexthop = MR_NEXTHOP_KERNEL;
 	d->flags |= MR_FLOW_NO_TTL;
 	return true;

@@ -24,6 +24,8 @@ def explain_is_not_told(tap, bed, watch, mode):
         def explain():
             return bed.run("r", [nat.find_millrace(), "--name", net.m.instance, "explain", "--in", "lan", "udp", A + ":999", "to", S + ":22"])
         net.ok("becomes" in explain(), "says what it would become")
+        said = bed.run("r", [nat.find_millrace(), "--name", net.m.instance, "explain", "--in", "lan", "udp", A + ":999", "to", nat.BOX["wan"] + ":22"])
+        net.ok("this box itself" in said and "no-nexthop" in said, "of what is translated and goes to the box, why it is dropped", said)
         outer, inner = net.udp("s", S, 7000), net.udp("a", A, 5000)
         net.ok(net.mapped(inner, outer), "a session")
         net.ok("nat44-session-limit" in explain(), "says what it would be refused for")
