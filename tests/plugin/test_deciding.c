@@ -22,7 +22,7 @@ static struct {
 	unsigned decided, committed, aborted;
 	struct mr_tuple forward, reply, seen;
 	int tuples, tuples_at_commit;
-	bool taken, exists_at_commit;
+	bool taken, exists_at_commit, no_session;
 	uint64_t time_ns;
 } now;
 
@@ -47,6 +47,8 @@ static void translate(struct mr_packet *p)
 		mr_decide_source(p, address(now.source), port_be(now.sport));
 	if (now.destination)
 		mr_decide_destination(p, address(now.destination), port_be(now.dport));
+	if (now.no_session)
+		mr_decide_no_session(p);
 	now.taken = mr_packet_reply_taken(p);
 }
 
@@ -99,6 +101,27 @@ Test(deciding, port_0_is_a_port)
 	now.dport = 0;
 	through(r, "lan", "udp 10.0.0.1:1 > 192.0.2.1:80", "wan", "10.0.0.1:1 > 198.51.100.1:0");
 	through(r, "wan", "udp 198.51.100.1:0 > 10.0.0.1:1", "lan", "192.0.2.1:80 > 10.0.0.1:1");
+	cr_assert(rig_adds_up(r));
+	rig_destroy(r);
+}
+
+/* Decided one by one, and nobody is left with what was taken for a session; of one there is already, and of a translation, it is no matter. */
+Test(deciding, a_decision_that_opens_no_session)
+{
+	struct rig *r = begin(YAML);
+	struct mr_sessions_usage u;
+	now.no_session = true;
+	for (unsigned i = 1; i <= 2; i++) {
+		through(r, "lan", "udp 10.0.0.1:1000 > 192.0.2.1:53", "wan", "10.0.0.1:1000 > 192.0.2.1:53");
+		cr_assert(now.decided == i && now.aborted == i && !now.committed);
+	}
+	now.source = "203.0.113.1";
+	now.sport = 7;
+	through(r, "lan", "udp 10.0.0.1:1000 > 192.0.2.1:53", "wan", "203.0.113.1:7 > 192.0.2.1:53");
+	through(r, "wan", "udp 192.0.2.1:53 > 203.0.113.1:7", "lan", "192.0.2.1:53 > 10.0.0.1:1000");
+	cr_assert(now.aborted == 2 && now.committed == 1);
+	mr_sessions_usage(r->sh.sessions, &u);
+	cr_assert_eq(u.live, 1);
 	cr_assert(rig_adds_up(r));
 	rig_destroy(r);
 }
