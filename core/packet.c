@@ -204,6 +204,11 @@ unsigned mr_packet_interface(const struct mr_packet *p)
 	return p->interface_id;
 }
 
+bool mr_packet_destination_changed(const struct mr_packet *p)
+{
+	return p->translated & MR_FLOW_DNAT;
+}
+
 static bool is_ip(const struct mr_packet *p)
 {
 	return p->parsed->flags & (MR_PKT_IP4 | MR_PKT_IP6);

@@ -178,6 +178,8 @@ struct mr_tuple {
 
 MR_API const struct mr_tuple *mr_packet_tuple(const struct mr_packet *p);
 MR_API unsigned mr_packet_interface(const struct mr_packet *p); /* where it came in; records are bound to it */
+/* Whether a stage before this one made its destination what the tuple says. */
+MR_API bool mr_packet_destination_changed(const struct mr_packet *p);
 
 /* ---- reading: this packet only (the decision will not be stored) ----------------------------------------- */
 

@@ -6,6 +6,7 @@
  *     ICMP error                ─► as the packet it quotes (RFC 5508)
  *     from inside, to outside   ─► source: static rule, else mapping, else (protocols without ports) only the address
  *     to an outside address     ─► destination: static rule, else mapping; from inside as well: both (hairpin, RFC 4787 REQ-9)
+ *     to an inside address      ─► only from inside and from exempt sources, as it is
  *     anything else             ─► not ours, on to the next stage
  *
  * Only the effective tuple is read, so that every decision can be stored.  What is taken of the store is written into the session's private
@@ -69,7 +70,13 @@ static void look_at(struct nat *n, unsigned worker, struct mr_packet *p, struct 
 
 /* ---- what a packet is --------------------------------------------------------------------------------------------- */
 
-enum kind { NOT_OURS, OUTWARD, INWARD, HAIRPIN };
+enum kind {
+	NOT_OURS,
+	OUTWARD,
+	INWARD,
+	HAIRPIN,
+	UNASKED /* to an inside address that no stage made it: the answers would leave untranslated */
+};
 
 /* A group, all hosts of a link: the stack knows (DHCP, mDNS).  Anything else a default route may send out. */
 static bool for_many(uint32_t address)
@@ -77,12 +84,15 @@ static bool for_many(uint32_t address)
 	return address >> 28 == 0xe || address == 0xffffffff;
 }
 
-static enum kind kind_of(const struct nat *n, __be32 src_be, __be32 dst_be)
+static enum kind kind_of(const struct nat *n, __be32 src_be, __be32 dst_be, bool dst_changed)
 {
 	uint32_t src = ntohl(src_be), dst = ntohl(dst_be);
 	bool to_outside = nat_ranges_hold(&n->outsides, dst);
 	if (!nat_ranges_hold(&n->inside, src))
-		return to_outside ? INWARD : NOT_OURS;
+		return to_outside ? INWARD
+			: dst_changed || nat_ranges_hold(&n->exempt, src) || !nat_ranges_hold(&n->inside, dst)
+			? NOT_OURS
+			: UNASKED;
 	if (for_many(dst) || nat_ranges_hold(&n->exempt, dst))
 		return NOT_OURS;
 	if (to_outside)
@@ -138,6 +148,12 @@ static void drop(struct look *l, enum nat_reason reason, const char *why)
 {
 	mr_packet_explain(l->p, "%s", why);
 	mr_decide_drop(l->p, l->n->reason[reason]);
+}
+
+static void drop_unasked(struct look *l)
+{
+	drop(l, NAT_REASON_NOT_EXEMPT,
+		"it is to an inside address as such, and its sender is neither inside nor exempt");
 }
 
 /* RFC 6888 REQ-11 B: its sender is told.  A sender outside is not: it would learn who is inside. */
@@ -463,6 +479,9 @@ static void decide_new(struct look *l, enum kind kind)
 	case HAIRPIN:
 		decide_hairpin(l);
 		return;
+	case UNASKED:
+		drop_unasked(l);
+		return;
 	default:
 		mr_packet_explain(l->p, "neither from inside to outside nor to an outside address: left as it is");
 	}
@@ -507,7 +526,7 @@ static void decide_known(struct look *l, const struct nat_private *mine)
 
 static void decide_error(struct look *l)
 {
-	enum kind kind = kind_of(l->n, l->src_be, l->dst_be);
+	enum kind kind = kind_of(l->n, l->src_be, l->dst_be, mr_packet_destination_changed(l->p));
 	if (!mr_decide_related(l->p)) {
 		mr_packet_explain(l->p, "translated as the session of the packet it quotes");
 		mr_decide_count(l->p, l->n->count_errors);
@@ -517,6 +536,8 @@ static void decide_error(struct look *l)
 		leave_over(l, false);
 	else if (kind == OUTWARD)
 		drop(l, NAT_REASON_NO_SESSION, "it is from inside, and quotes no packet of a session");
+	else if (kind == UNASKED)
+		drop_unasked(l);
 }
 
 static void decide_one(struct nat *n, unsigned worker, struct mr_packet *p)
@@ -534,7 +555,7 @@ static void decide_one(struct nat *n, unsigned worker, struct mr_packet *p)
 	} else if (icmp_error(&l.t)) {
 		decide_error(&l);
 	} else {
-		decide_new(&l, kind_of(n, l.src_be, l.dst_be));
+		decide_new(&l, kind_of(n, l.src_be, l.dst_be, mr_packet_destination_changed(p)));
 	}
 }
 
@@ -552,6 +573,7 @@ enum mr_revalidate nat_revalidate(void *stage, unsigned worker, struct mr_packet
 	struct nat *n = stage;
 	struct look l;
 	struct mr_tuple forward, reply;
+	bool dst_changed = mr_packet_destination_changed(p);
 	if (mr_packet_tuple(p)->family != 4)
 		return MR_REVALIDATE_KEEP;
 	look_at(n, worker, p, &l);
@@ -568,7 +590,8 @@ enum mr_revalidate nat_revalidate(void *stage, unsigned worker, struct mr_packet
 			return MR_REVALIDATE_END;
 		l.src_be = address_at(reply.dst);
 		l.dst_be = address_at(reply.src);
+		dst_changed = l.dst_be != address_at(forward.dst);
 	}
 	/* One to an outside address is decided anew: what the kernel had it gets again, unless somebody wants it now. */
-	return kind_of(n, l.src_be, l.dst_be) == NOT_OURS ? MR_REVALIDATE_KEEP : MR_REVALIDATE_END;
+	return kind_of(n, l.src_be, l.dst_be, dst_changed) == NOT_OURS ? MR_REVALIDATE_KEEP : MR_REVALIDATE_END;
 }

@@ -154,6 +154,8 @@ static void register_names(struct mr_stage_env *env, struct nat *n)
 		[NAT_REASON_NO_SESSION] = { "no-session", "from inside, but it has no session and cannot open one" },
 		[NAT_REASON_UNWANTED] = { "unwanted",
 			"to an outside address, where no session, mapping or static rule wants it" },
+		[NAT_REASON_NOT_EXEMPT] = { "not-exempt",
+			"to an inside address as such, from a source that is neither inside nor exempt" },
 		[NAT_REASON_FILTERED] = { "filtered", "to a mapping whose filter does not let its sender in" },
 		[NAT_REASON_AMBIGUOUS] = { "ambiguous",
 			"replies to it could not be told from those of another session" },
@@ -268,6 +270,7 @@ struct needs {
 	struct mr_match_sink *sink;
 	const struct nat *n;
 	int (*add)(const struct needs *needs, struct mr_match_need *need, const struct mr_prefix *prefix);
+	struct mr_prefix from;
 };
 
 /* Ranges as prefixes. */
@@ -302,6 +305,21 @@ static int need_destination(const struct needs *needs, struct mr_match_need *nee
 {
 	need->dst = *prefix;
 	return mr_match_add(needs->sink, need);
+}
+
+static int need_from(const struct needs *needs, struct mr_match_need *need, const struct mr_prefix *prefix)
+{
+	need->src = needs->from;
+	need->dst = *prefix;
+	return mr_match_add(needs->sink, need);
+}
+
+/* From there to inside: both directions of what is exempt make one session. */
+static int need_exempt(const struct needs *needs, struct mr_match_need *need, const struct mr_prefix *prefix)
+{
+	struct needs to_inside = { needs->sink, needs->n, need_from, *prefix };
+	(void)need;
+	return each_prefix(&needs->n->inside, &to_inside);
 }
 
 /* With `leftover: kernel`: the dynamic ports of TCP and UDP, and all other protocols, since replies to address-only sessions are among them. */
@@ -348,11 +366,12 @@ static int need_forward(const struct needs *needs, const struct nat_rule *r)
 static int nat_match(void *stage, struct mr_match_sink *sink)
 {
 	const struct nat *n = stage;
-	struct needs needs = { sink, n, need_source };
+	struct needs needs = { .sink = sink, .n = n, .add = need_source };
 	int err = each_prefix(&n->inside, &needs);
+	needs.add = need_exempt;
+	if (!err)
+		err = each_prefix(&n->exempt, &needs);
 	needs.add = need_destination;
-	if (!err && n->exempt.cnt) /* both directions of what is exempt make one session */
-		err = each_prefix(&n->inside, &needs);
 	if (!err && n->o->leftover == NAT_LEFTOVER_DROP)
 		return each_prefix(&n->outsides, &needs);
 	if (!err)

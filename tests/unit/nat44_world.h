@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define WORLD_HEAD "version: 1\ninterfaces:\n  wan: { device: wan0 }\n  lan: { device: lan0 }\nstages:\n"
 #define WORLD_TAIL                                                         \
@@ -135,11 +136,19 @@ static inline unsigned subscriber_sessions(struct rig *r)
 	return n;
 }
 
+/* The workers' clock: ports and blocks rest by it. */
+static inline uint32_t clock_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint32_t)((uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000);
+}
+
 static inline void end_sessions(struct rig *r)
 {
 	uint32_t idx;
 	while ((idx = mr_sessions_next(r->sh.sessions, 1)) != 0)
-		mr_session_end(r->sh.sessions, 0, idx, 1);
+		mr_session_end(r->sh.sessions, 0, idx, clock_ms());
 	rig_turn(r);
 }
 

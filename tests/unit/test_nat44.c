@@ -278,7 +278,7 @@ Test(nat44, a_session_from_outside_is_the_mappings)
 	cr_assert_eq(c[0].opened_out, 1);
 	cr_assert_eq(c[0].opened_in, 1);
 	/* it lives as long as one of them */
-	mr_session_end(r->sh.sessions, 0, mr_sessions_next(r->sh.sessions, 1), 1);
+	mr_session_end(r->sh.sessions, 0, mr_sessions_next(r->sh.sessions, 1), clock_ms());
 	rig_turn(r);
 	cr_assert_eq(mappings(r), 1);
 	end_sessions(r);

@@ -66,6 +66,47 @@ Test(nat44_corners, the_kernels_flows_have_sessions_where_no_mapping_can_be)
 	end_world(r);
 }
 
+/* ---- inside addresses seen from outside ----------------------------------------------------------------------------- */
+
+#define ALL_TAIL                                                          \
+	"pipelines:\n"                                                    \
+	"  in: { from: [ wan ], match: all, stages: [ nat ], to: lan }\n" \
+	"  out: { from: [ lan ], match: all, stages: [ nat ], to: wan }\n"
+#define ALL(options) WORLD_HEAD "  nat: { type: nat44, " options " }\n" ALL_TAIL
+
+/* Nobody but who is exempt speaks to inside addresses as such, so no answer leaves untranslated; not even over a reload. */
+Test(nat44_corners, inside_addresses_are_not_seen_outside)
+{
+	struct rig *r = rig_create(ALL(PLAIN ", exempt: [ 198.51.100.0/24, 192.0.2.9 ]"), NULL);
+	IN(r, "udp 192.0.2.8:1 > 10.0.0.1:5000", "nothing");
+	IN(r, "tcp 192.0.2.8:1 > 10.0.0.1:5000 flags syn", "nothing");
+	IN(r, "gre 192.0.2.8 > 10.0.0.1", "nothing");
+	say_error(r, "wan", "192.0.2.8", "10.0.0.1", 3, 1, "udp 10.0.0.1:5000 > 192.0.2.8:1", 8);
+	rig_turn(r);
+	cr_assert_str_eq(left_by(r, "lan"), "nothing");
+	cr_assert_eq(rig_dropped(r, "wan", "in", "nat44-not-exempt"), 4);
+	cr_assert_eq(rig_kernel(r, "wan"), 0);
+	IN(r, "udp 192.0.2.9:1 > 10.0.0.1:5000", "udp 192.0.2.9:1 > 10.0.0.1:5000");
+	OUT(r, "udp 10.0.0.1:5000 > 192.0.2.9:1", "udp 10.0.0.1:5000 > 192.0.2.9:1");
+	rig_reload(r, ALL(PLAIN ", exempt: [ 198.51.100.0/24 ]"));
+	IN(r, "udp 192.0.2.9:1 > 10.0.0.1:5000", "nothing");
+	cr_assert_eq(sessions(r), 0);
+	OUT(r, "udp 10.0.0.1:5000 > 192.0.2.9:1", "udp 203.0.113.1:5000 > 192.0.2.9:1");
+	end_world(r);
+}
+
+/* With match: auto what others send to inside addresses is not even seen. */
+Test(nat44_corners, only_from_exempt_sources_to_inside)
+{
+	struct rig *r = rig_create(WORLD(PLAIN ", exempt: [ 198.51.100.0/24 ]"), NULL);
+	IN(r, "udp 192.0.2.9:1 > 10.0.0.1:5", "nothing");
+	cr_assert_eq(rig_kernel(r, "wan"), 1);
+	cr_assert_eq(rig_stats(r, "wan", "in").received.packets, 0);
+	IN(r, "udp 198.51.100.9:1 > 10.0.0.1:5", "udp 198.51.100.9:1 > 10.0.0.1:5");
+	OUT(r, "udp 10.0.0.1:5 > 198.51.100.9:1", "udp 10.0.0.1:5 > 198.51.100.9:1");
+	end_world(r);
+}
+
 /* ---- several stages ------------------------------------------------------------------------------------------------ */
 
 /* One outside address for most, another for a partner: both stages have the same inside. */
