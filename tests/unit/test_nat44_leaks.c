@@ -75,13 +75,6 @@ static void note_stores(const struct mr_plan *plan)
 	}
 }
 
-static uint32_t clock_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint32_t)((uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000);
-}
-
 static void expect_empty(struct nat_store *s, unsigned number)
 {
 	struct nat_policy p = { .quarantine_ms = 1000 };

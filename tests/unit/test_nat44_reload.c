@@ -211,7 +211,7 @@ Test(nat44_reload, filters_that_become_stricter)
 	rig_reload(r, WORLD(PLAIN ", filtering: address-dependent"));
 	OUT(r, "udp 10.0.0.1:5000 > 192.0.2.9:54", "udp 203.0.113.1:5000 > 192.0.2.9:54");
 	IN(r, "udp 192.0.2.8:99 > 203.0.113.1:5000", "nothing");
-	cr_assert(mr_session_end(r->sh.sessions, 0, older, 1));
+	cr_assert(mr_session_end(r->sh.sessions, 0, older, clock_ms()));
 	IN(r, "udp 192.0.2.9:99 > 203.0.113.1:5000", "udp 192.0.2.9:99 > 10.0.0.1:5000");
 	end_world(r);
 }
