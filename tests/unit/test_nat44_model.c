@@ -176,7 +176,7 @@ static void end_one(struct rig *r)
 {
 	uint32_t idx = mr_sessions_next(r->sh.sessions, 1 + any(300));
 	if (idx)
-		mr_session_end(r->sh.sessions, 0, idx, clock_ms());
+		mr_session_end(r->sh.sessions, 0, idx, 1);
 }
 
 static void explain(struct rig *r)
