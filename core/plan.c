@@ -123,7 +123,8 @@ static const struct mr_plan_stage *stage_named(const struct mr_plan *plan, const
 	return NULL;
 }
 
-static int make_stages(struct mr_plan *plan, const struct mr_plan_env *env, struct mr_error *e)
+static int make_stages(
+	struct mr_plan *plan, const struct mr_plan_env *env, struct mr_claims *claims, struct mr_error *e)
 {
 	const struct mr_config *c = plan->config;
 	if (c->stage_cnt > MR_PLAN_STAGES)
@@ -161,6 +162,7 @@ static int make_stages(struct mr_plan *plan, const struct mr_plan_env *env, stru
 			.ctx = plan,
 			.timeouts = plan->timeouts,
 			.announce = &plan->announce,
+			.claims = claims,
 			.checking = env->checking,
 			.error = e,
 		};
@@ -424,6 +426,7 @@ int mr_plan_create(
 	const struct mr_config *config, const struct mr_plan_env *env, struct mr_plan **out, struct mr_error *e)
 {
 	struct mr_plan *plan = calloc(1, sizeof(*plan));
+	struct mr_claims claims = { NULL, 0 };
 	int err = -ENOMEM;
 	if (!plan)
 		goto no_memory;
@@ -442,7 +445,8 @@ int mr_plan_create(
 		goto no_memory;
 	err = mr_zone_number_all(plan, env->previous, e);
 	if (!err)
-		err = make_stages(plan, env, e);
+		err = make_stages(plan, env, &claims, e);
+	free(claims.claim);
 	if (!err)
 		err = make_pipelines(plan, env, e);
 	if (!err)

@@ -5,6 +5,7 @@
 #ifndef MR_CORE_STAGE_H
 #define MR_CORE_STAGE_H
 
+#include "core/claim.h"
 #include "core/plan.h"
 
 /* What mr_stage_* of millrace/stage.h work on while a stage is created. */
@@ -22,6 +23,7 @@ struct mr_stage_env {
 	void *ctx;
 	struct mr_timeouts *timeouts;
 	struct mr_prefix_list *announce;
+	struct mr_claims *claims; /* of the stages made so far */
 	bool checking; /* nothing will run */
 	struct mr_error *error;
 };

@@ -126,6 +126,12 @@ struct mr_stage_timeouts {
 	uint8_t reserved[7];
 };
 MR_API uint8_t mr_stage_timeouts(struct mr_stage_env *env, const char *name, const struct mr_stage_timeouts *t);
+/*
+ * Addresses lo..hi (network order; IPv4 in the first 4 bytes, the rest 0) are what this stage translates to or answers for: another one in a
+ * pipeline with it may not have them too.  0; -EINVAL with the sentence; -ENOMEM.
+ */
+MR_API int mr_stage_claim(
+	struct mr_stage_env *env, struct mr_position at, unsigned family, const uint8_t lo[16], const uint8_t hi[16]);
 /* The kernel shall answer ARP (neighbour discovery) for this address as long as the program runs: a prefix of full length.  0, -ENOSPC. */
 MR_API int mr_stage_announce(struct mr_stage_env *env, const struct mr_prefix *address);
 /*

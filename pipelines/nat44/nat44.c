@@ -148,6 +148,22 @@ static int announce(struct mr_stage_env *env, const struct nat *n)
 	return 0;
 }
 
+/* Two stages of a pipeline with one outside address: answers would all go to the first. */
+static int claim(struct mr_stage_env *env, const struct nat *n)
+{
+	struct mr_position at =
+		n->o->outside.cnt ? n->o->outside.at[0] : ((const struct nat_static_options *)n->o->rules.items)->at;
+	int err = 0;
+	for (uint32_t i = 0; i < n->outsides.cnt && !err; i++) {
+		uint8_t end[2][16] = { { 0 } };
+		__be32 lo_be = htonl(n->outsides.range[i].lo), hi_be = htonl(n->outsides.range[i].hi);
+		memcpy(end[0], &lo_be, 4);
+		memcpy(end[1], &hi_be, 4);
+		err = mr_stage_claim(env, at, 4, end[0], end[1]);
+	}
+	return err;
+}
+
 static void register_names(struct mr_stage_env *env, struct nat *n)
 {
 	static const char *const reasons[NAT_REASON_CNT][2] = {
@@ -229,8 +245,10 @@ static int nat_create(struct mr_stage_env *env, const void *options, void **stag
 		bind_to_store(n);
 		register_names(env, n);
 		register_timeouts(env, n);
-		err = announce(env, n);
+		err = claim(env, n);
 	}
+	if (!err)
+		err = announce(env, n);
 	if (!err)
 		err = open_log(env, n);
 	if (err)

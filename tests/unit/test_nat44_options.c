@@ -217,3 +217,38 @@ Test(nat44_options, ranges)
 	cr_assert_eq(nat_ranges_count(&all), (1ull << 32) - 2);
 	nat_ranges_free(&all);
 }
+
+/* Two stages with one outside address: in one pipeline the second would hear nothing; in pipelines of their own they may. */
+Test(nat44_options, an_outside_address_belongs_to_one_stage_of_a_pipeline)
+{
+#define TWO(first, second, pipelines)                                                          \
+	"version: 1\ninterfaces:\n  wan: { device: wan0 }\n  lan: { device: lan0 }\nstages:\n" \
+	"  a: { type: nat44, inside: [ 10.0.0.0/9 ], outside: [ " first " ] }\n"               \
+	"  b: { type: nat44, inside: [ 10.128.0.0/9 ], outside: [ " second " ] }\npipelines:\n" pipelines
+#define BOTH                                                                 \
+	"  out: { from: [ lan ], match: auto, stages: [ a, b ], to: lan }\n" \
+	"  in: { from: [ wan ], match: auto, stages: [ a, b ], to: wan }\n"
+#define APART                                                             \
+	"  out: { from: [ lan ], match: auto, stages: [ a ], to: lan }\n" \
+	"  in: { from: [ wan ], match: auto, stages: [ b ], to: wan }\n"
+	static const struct {
+		const char *yaml, *says;
+	} all[] = {
+		{ TWO("203.0.113.0/28", "203.0.113.16/28", BOTH), NULL },
+		{ TWO("203.0.113.0/28", "203.0.113.0/28", APART), NULL },
+		{ TWO("203.0.113.0/28", "203.0.113.15-203.0.113.20", BOTH),
+			"test.yaml:7:58: stages.b: 203.0.113.15 belongs to stage 'a' (line 6) as well" },
+		{ TWO("203.0.113.9", "203.0.113.0/24", BOTH),
+			"test.yaml:7:58: stages.b: 203.0.113.9 belongs to stage 'a' (line 6) as well" },
+	};
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		struct mr_error e = { "" };
+		struct mr_config *c;
+		cr_assert_eq(mr_config_read_text(all[i].yaml, strlen(all[i].yaml), "test.yaml", ".", &c, &e), 0, "%s",
+			e.text);
+		int err = mr_plan_check(c, 2, &e);
+		cr_assert_eq(!err, !all[i].says, "%s", e.text);
+		cr_assert(!err || strstr(e.text, all[i].says), "%s", e.text);
+		mr_config_free(c);
+	}
+}
