@@ -421,20 +421,60 @@ static bool add_tier(struct mr_table *t, const json_t *forward, const json_t *re
 	return reason;
 }
 
+static bool is_translated(const json_t *forward)
+{
+	return json_object_get(forward, "new_source") || json_object_get(forward, "new_destination");
+}
+
+/* The ends that forward packets leave with, where they are others. */
+static void add_becomes(struct mr_table *t, const json_t *flow, const json_t *forward)
+{
+	static const char *const addr[2] = { "new_source", "new_destination" };
+	static const char *const port[2] = { "new_source_port", "new_destination_port" };
+	char end[2][80] = { "", "" };
+	for (unsigned i = 0; i < 2; i++) {
+		const char *a = mr_ask_text(forward, addr[i]);
+		if (!*a)
+			continue;
+		if (json_object_get(flow, "source_port") && json_object_get(forward, port[i]))
+			snprintf(end[i], sizeof(end[i]), strchr(a, ':') ? "[%s]:%lld" : "%s:%lld", a,
+				(long long)mr_ask_int(forward, port[i]));
+		else
+			snprintf(end[i], sizeof(end[i]), "%s", a);
+	}
+	if (is_translated(forward))
+		mr_table_add(t, "%s%s>%s%s", end[0], *end[0] ? " " : "", *end[1] ? " " : "", end[1]);
+	else
+		mr_table_add(t, "%s", "");
+}
+
+static void begin_flows(struct mr_table *t, bool translated)
+{
+	if (translated)
+		mr_table_begin(t, "proto", "source", "destination", "becomes", "state", "in", "pipeline", "zone",
+			">packets", ">bytes", ">replies", ">bytes", ">age", ">ends in", "kernel tier", NULL);
+	else
+		mr_table_begin(t, "proto", "source", "destination", "state", "in", "pipeline", "zone", ">packets",
+			">bytes", ">replies", ">bytes", ">age", ">ends in", "kernel tier", NULL);
+}
+
 static void show_flows(const json_t *data, FILE *out)
 {
 	struct mr_table t;
-	bool reasons = false;
+	bool reasons = false, translated = false;
 	size_t i;
 	json_t *f;
-	mr_table_begin(&t, "proto", "source", "destination", "state", "in", "pipeline", "zone", ">packets", ">bytes",
-		">replies", ">bytes", ">age", ">ends in", "kernel tier", NULL);
+	json_array_foreach(json_object_get(data, "flows"), i, f) translated |=
+		is_translated(json_object_get(f, "forward"));
+	begin_flows(&t, translated);
 	json_array_foreach(json_object_get(data, "flows"), i, f)
 	{
 		const json_t *forward = json_object_get(f, "forward"), *reply = json_object_get(f, "reply");
 		mr_table_add(&t, "%s", mr_ask_text(f, "proto"));
 		add_end(&t, f, "source", "source_port");
 		add_end(&t, f, "destination", "destination_port");
+		if (translated)
+			add_becomes(&t, f, forward);
 		mr_table_add(&t, "%s", mr_ask_text(f, "state"));
 		mr_table_add(&t, "%s", mr_ask_text(f, "interface"));
 		mr_table_add(&t, "%s", mr_ask_text(f, "pipeline"));

@@ -28,6 +28,9 @@ def explain_is_not_told(tap, bed, watch, mode):
         net.ok("this box itself" in said and "no-nexthop" in said, "of what is translated and goes to the box, why it is dropped", said)
         outer, inner = net.udp("s", S, 7000), net.udp("a", A, 5000)
         net.ok(net.mapped(inner, outer), "a session")
+        shown = bed.run("r", [nat.find_millrace(), "--name", net.m.instance, "show", "flows"])
+        row = [line.split() for line in shown.splitlines() if A + ":5000" in line]
+        net.ok(row and row[0][3].startswith("203.0.113.6") and row[0][4] == ">", "show flows says what an end becomes", shown)
         net.ok("nat44-session-limit" in explain(), "says what it would be refused for")
         net.same(net.nat()["refused"]["session-limit"], 0, "and counts nothing")
         w.wait_for(lambda: len(lines(log)) > 1, 3)
