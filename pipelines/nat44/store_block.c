@@ -139,7 +139,7 @@ static void say(struct nat_store *s, const struct nat_turn *t, uint32_t block, b
 		.hi = b->hi,
 		.zone = u->zone };
 
-	if (given ? t->trial || b->told : !b->told)
+	if (b->told == given)
 		return;
 	b->told = given;
 	if (t->policy->on_block)
@@ -191,8 +191,6 @@ bool nat_block_take(struct nat_store *s, const struct nat_turn *t, uint32_t subs
 		return false;
 	b = nat_block_at(s, block);
 	b->taken_cnt++;
-	if (!b->told)
-		say(s, t, block, true);
 	if (b->idle)
 		make_busy(s, shard_of(s, u), block);
 	if (u->block != block) { /* those before it are used up: it is the first to be asked next time */
@@ -220,7 +218,6 @@ static void own(struct nat_store *s, const struct nat_turn *t, uint32_t subscrib
 	link_first(s, u, block);
 	u->block_cnt++;
 	__atomic_add_fetch(&s->block_cnt, 1, __ATOMIC_RELAXED);
-	say(s, t, block, true);
 }
 
 int nat_block_open(struct nat_store *s, const struct nat_turn *t, uint32_t subscriber, struct nat_address *a,
@@ -263,6 +260,14 @@ int nat_block_open(struct nat_store *s, const struct nat_turn *t, uint32_t subsc
 			return 0;
 		}
 	}
+}
+
+void nat_block_tell(struct nat_store *s, const struct nat_turn *t, uint32_t address, uint16_t port)
+{
+	uint32_t start = s->address[address]->start[port / NAT_PORTS_UNIT];
+
+	if (start)
+		say(s, t, address * NAT_UNITS + start, true);
 }
 
 /* ---- given back -------------------------------------------------------------------------------------------------- */

@@ -222,6 +222,9 @@ static enum nat_outcome hold(struct nat_store *s, const struct nat_turn *t, uint
 			return NAT_NO_MEMORY;
 		e->peers = 1;
 	}
+	/* Only now: its block, and the mapping too, may have been made by a trial. */
+	if (t->policy->on_block && !t->trial && !e->worn)
+		nat_block_tell(s, t, nat_entry_address(e), e->outside_port);
 	e->session_cnt++;
 	nat_subscriber_at(s, e->subscriber)->session_cnt++;
 	return NAT_OK;

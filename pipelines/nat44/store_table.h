@@ -281,6 +281,8 @@ bool nat_block_take(struct nat_store *s, const struct nat_turn *t, uint32_t subs
 int nat_block_open(struct nat_store *s, const struct nat_turn *t, uint32_t subscriber, struct nat_address *a,
 	uint8_t proto, struct nat_ports_want *want, uint16_t *port);
 /* A port of it has been given back. */
+/* That its block was given, if nobody was told.  With the shard locked. */
+void nat_block_tell(struct nat_store *s, const struct nat_turn *t, uint32_t address, uint16_t port);
 void nat_block_given(struct nat_store *s, const struct nat_turn *t, uint32_t block, bool unused);
 /* Not locked: blocks of a shard that have rested. */
 /* No new session from inside of the mapping that has the port.  Threads: control. */

@@ -66,6 +66,49 @@ Test(nat44_corners, the_kernels_flows_have_sessions_where_no_mapping_can_be)
 	end_world(r);
 }
 
+/* ---- questions ----------------------------------------------------------------------------------------------------- */
+
+static unsigned told[2];
+
+static void on_block(void *ctx, unsigned worker, const struct nat_block_event *e)
+{
+	told[e->given]++;
+}
+
+static void ask(struct rig *r, const char *interface, const char *packet)
+{
+	static struct mr_explanation x;
+	struct mr_explain_packet p;
+	struct mr_error e = { 0 };
+	uint8_t frame[MR_EXPLAIN_FRAME_MAX];
+	cr_assert_eq(mr_explain_frame_parse(packet, &p, &e), 0, "%s", e.text);
+	int len = mr_explain_frame_build(&p, frame, sizeof(frame), &e);
+	cr_assert_gt(len, 0, "%s", e.text);
+	cr_assert_eq(mr_worker_explain(&r->sh, rig_plan(r), rig_id(r, interface), frame, (uint32_t)len, &x, &e), 0,
+		"%s", e.text);
+}
+
+Test(nat44_corners, a_question_is_neither_logged_nor_counted)
+{
+	struct rig *r = rig_create(WORLD(PLAIN ", port_block: 64, limits: { mappings: 1 }"), NULL);
+	struct nat_store_usage before, after;
+	nat_of(r)->policy.on_block = on_block;
+	memset(told, 0, sizeof(told));
+	for (int i = 0; i < 3; i++)
+		ask(r, "lan", "udp 10.0.0.1:5000 > 192.0.2.9:53");
+	cr_assert_eq(told[1], 0, "%u blocks given", told[1]);
+	cr_assert_eq(told[0], 0, "%u blocks taken back", told[0]);
+	cr_assert_str_neq(passes(r, "lan", "udp 10.0.0.1:5000 > 192.0.2.9:53", "wan"), "nothing");
+	cr_assert_eq(told[1], 1);
+	nat_store_usage(nat_of(r)->shared->store, &before);
+	ask(r, "lan", "udp 10.0.0.1:5001 > 192.0.2.9:53");
+	nat_store_usage(nat_of(r)->shared->store, &after);
+	cr_assert_eq(after.refused[NAT_MAPPING_LIMIT], before.refused[NAT_MAPPING_LIMIT]);
+	cr_assert_eq(told[1], 1);
+	cr_assert_eq(told[0], 0);
+	end_world(r);
+}
+
 /* ---- inside addresses seen from outside ----------------------------------------------------------------------------- */
 
 #define ALL_TAIL                                                          \

@@ -471,3 +471,36 @@ Test(nat_blocks, single_ports_beside_the_range_are_of_no_block)
 	nat_store_release(r.s, &r.turn, mapping, g.remote_be, false);
 	finish(&r);
 }
+
+/* A session that finds the mapping of a trial is the first to use its block. */
+Test(nat_blocks, a_block_of_a_trial_is_told_when_it_is_used)
+{
+	struct rig r;
+	struct nat_flow f = rig_flow(1, 1, 0, 80);
+	struct nat_turn trial;
+	struct nat_mapping m;
+	uint32_t asked, used;
+	bool made, filtered;
+	rig_blocks(&r, 1, 64);
+	trial = r.turn;
+	trial.trial = true;
+	for (unsigned inward = 0; inward < 2; inward++) {
+		cr_assert_eq(nat_store_take(r.s, &trial, &f, &asked, &made), NAT_OK);
+		m = rig_mapping(&r, asked);
+		if (inward)
+			cr_assert_eq(nat_store_take_outside(r.s, &r.turn, 0, NAT_UDP, m.outside_be, m.outside_port_be,
+					     f.remote_be, f.remote_port_be, &used, &filtered),
+				NAT_OK);
+		else
+			used = rig_take(&r, &f);
+		cr_assert_eq(asked, used);
+		cr_assert_eq(books.given, inward + 1);
+		nat_store_release(r.s, &trial, asked, 0, true);
+		nat_store_release(r.s, &r.turn, used, 0, false);
+		r.turn.now_ms += 200000;
+		trial.now_ms = r.turn.now_ms;
+		tick(&r);
+		cr_assert_eq(books.taken_back, inward + 1);
+	}
+	finish(&r);
+}
