@@ -47,13 +47,6 @@ static struct text say(__be32 addr_be)
 	return t;
 }
 
-static __be32 address_at(const uint8_t *at)
-{
-	__be32 be;
-	memcpy(&be, at, 4);
-	return be;
-}
-
 static void look_at(struct nat *n, unsigned worker, struct mr_packet *p, struct look *l)
 {
 	l->n = n;
@@ -64,8 +57,8 @@ static void look_at(struct nat *n, unsigned worker, struct mr_packet *p, struct 
 		.now_ms = (uint32_t)(mr_packet_time_ns(p) / 1000000),
 		.trial = mr_packet_explaining(p) };
 	l->t = *mr_packet_tuple(p);
-	l->src_be = address_at(l->t.src);
-	l->dst_be = address_at(l->t.dst);
+	l->src_be = nat_address_at(l->t.src);
+	l->dst_be = nat_address_at(l->t.dst);
 }
 
 /* ---- what a packet is --------------------------------------------------------------------------------------------- */
@@ -246,15 +239,20 @@ static uint8_t peers_of(const struct nat *n)
 	return n->policy.filtering == NAT_ADDRESS_DEPENDENT ? NAT_PEERS : 0;
 }
 
+static struct nat_flow flow_of(const struct mr_tuple *t)
+{
+	return (struct nat_flow){ .zone = t->zone,
+		.proto = (uint8_t)proto_of(t),
+		.inside_be = nat_address_at(t->src),
+		.inside_port_be = t->sport_be,
+		.remote_be = nat_address_at(t->dst),
+		.remote_port_be = has_ports(t) ? t->dport_be : 0 };
+}
+
 static bool source_by_mapping(struct look *l, struct becomes *out)
 {
 	struct nat_store *s = l->n->shared->store;
-	struct nat_flow f = { .zone = l->t.zone,
-		.proto = (uint8_t)proto_of(&l->t),
-		.inside_be = l->src_be,
-		.inside_port_be = l->t.sport_be,
-		.remote_be = l->dst_be,
-		.remote_port_be = has_ports(&l->t) ? l->t.dport_be : 0 };
+	struct nat_flow f = flow_of(&l->t);
 	struct nat_mapping m;
 	bool made;
 	enum nat_outcome outcome = nat_store_take(s, &l->turn, &f, &l->mine->source, &made);
@@ -264,10 +262,7 @@ static bool source_by_mapping(struct look *l, struct becomes *out)
 	}
 	l->mine->flags |= NAT_SOURCE | peers_of(l->n);
 	l->mine->aside = f.remote_be;
-	if (!nat_store_mapping(s, l->mine->source, &m)) {
-		refuse(l, NAT_NO_MEMORY, true);
-		return false;
-	}
+	nat_store_held(s, l->mine->source, &m);
 	*out = (struct becomes){ m.outside_be, m.outside_port_be };
 	explain_end(
 		l, "source", l->src_be, l->t.sport_be, out, made ? "by a mapping it makes" : "by a mapping there is");
@@ -354,10 +349,7 @@ static bool destination_by_mapping(struct look *l, __be32 remote_be, __be16 remo
 	l->mine->flags |= NAT_DESTINATION | peers_of(l->n);
 	if (!hairpin)
 		l->mine->aside = remote_be;
-	if (!nat_store_mapping(s, l->mine->destination, &m)) {
-		refuse(l, NAT_NO_MEMORY, hairpin);
-		return false;
-	}
+	nat_store_held(s, l->mine->destination, &m);
 	*out = (struct becomes){ m.inside_be, m.inside_port_be };
 	explain_end(l, "destination", l->dst_be, l->t.dport_be, out, "by the mapping it goes to");
 	return true;
@@ -561,6 +553,15 @@ static void decide_one(struct nat *n, unsigned worker, struct mr_packet *p)
 
 void nat_decide(void *stage, unsigned worker, struct mr_batch *batch)
 {
+	const struct nat *n = stage;
+	/* What the store will look at is fetched first, so that a batch of first packets waits for memory once. */
+	for (unsigned i = 0; mr_batch_cnt(batch) > 1 && i < mr_batch_cnt(batch); i++) {
+		const struct mr_tuple *t = mr_packet_tuple(mr_batch_packet(batch, i));
+		struct nat_flow f = flow_of(t);
+		if (!mr_packet_session_exists(mr_batch_packet(batch, i)) && t->family == 4 && proto_of(t) >= 0 &&
+			nat_ranges_hold(&n->inside, ntohl(f.inside_be)))
+			nat_store_prefetch(n->shared->store, &n->policy, &f);
+	}
 	for (unsigned i = 0; i < mr_batch_cnt(batch); i++)
 		decide_one(stage, worker, mr_batch_packet(batch, i));
 }
@@ -588,9 +589,9 @@ enum mr_revalidate nat_revalidate(void *stage, unsigned worker, struct mr_packet
 	if (mr_packet_direction(p)) {
 		if (mr_packet_session_tuples(p, &forward, &reply))
 			return MR_REVALIDATE_END;
-		l.src_be = address_at(reply.dst);
-		l.dst_be = address_at(reply.src);
-		dst_changed = l.dst_be != address_at(forward.dst);
+		l.src_be = nat_address_at(reply.dst);
+		l.dst_be = nat_address_at(reply.src);
+		dst_changed = l.dst_be != nat_address_at(forward.dst);
 	}
 	/* One to an outside address is decided anew: what the kernel had it gets again, unless somebody wants it now. */
 	return kind_of(n, l.src_be, l.dst_be, dst_changed) == NOT_OURS ? MR_REVALIDATE_KEEP : MR_REVALIDATE_END;

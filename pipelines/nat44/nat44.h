@@ -24,6 +24,7 @@
 #include "pipelines/nat44/store.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 extern const struct mr_stage_type mr_nat44_stage;
 
@@ -267,5 +268,13 @@ bool nat_knocked(struct nat_shared *s, const struct nat_knock *k, uint32_t now_m
 
 /* show.c: answers `show nat`.  As mr_stage_type.ask. */
 int nat_ask(void *stage, const char *request, char **answer);
+
+/* An IPv4 address as tuples have it. */
+static inline __be32 nat_address_at(const uint8_t *at)
+{
+	__be32 be;
+	memcpy(&be, at, 4);
+	return be;
+}
 
 #endif

@@ -172,6 +172,9 @@ enum nat_outcome nat_store_take_outside(struct nat_store *s, const struct nat_tu
 	__be32 outside_be, __be16 outside_port_be, __be32 remote_be, __be16 remote_port_be, uint32_t *mapping,
 	bool *filtered);
 
+/* Some packets before nat_store_take(): what it will look at first is fetched.  Threads: any. */
+void nat_store_prefetch(const struct nat_store *s, const struct nat_policy *p, const struct nat_flow *f);
+
 /* One session less.  unused: the session was not made, and a mapping made for it goes without rest.  remote_be as taken; 0 when that was not under
  * address-dependent filtering.  Threads: any. */
 void nat_store_release(struct nat_store *s, const struct nat_turn *t, uint32_t mapping, __be32 remote_be, bool unused);
@@ -190,6 +193,8 @@ bool nat_store_mapping(
 	const struct nat_store *s, uint32_t mapping, struct nat_mapping *out); /* a copy; false = not in use */
 /* ... its address of today, which after a change of the policy's addresses need not be that of an older session. */
 bool nat_store_outside_of(const struct nat_store *s, uint32_t subscriber, __be32 *inside_be, __be32 *outside_be);
+/* Of a mapping the caller has taken a session of: without a lock, for its ends stay.  session_cnt and retired are not told.  Threads: any. */
+void nat_store_held(const struct nat_store *s, uint32_t mapping, struct nat_mapping *out);
 
 /* ---- for show ---------------------------------------------------------------------------------------------------- */
 

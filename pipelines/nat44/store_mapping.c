@@ -269,6 +269,14 @@ static enum nat_outcome take(struct nat_store *s, const struct nat_turn *t, cons
 	return o;
 }
 
+void nat_store_prefetch(const struct nat_store *s, const struct nat_policy *p, const struct nat_flow *f)
+{
+	struct key k = key_of(f, p->mapping);
+
+	__builtin_prefetch(head_of(s, &k), 1);
+	__builtin_prefetch(nat_subscriber_head(s, nat_subscriber_hash(s, f->zone, f->inside_be)), 1);
+}
+
 enum nat_outcome nat_store_take(
 	struct nat_store *s, const struct nat_turn *t, const struct nat_flow *f, uint32_t *mapping, bool *made)
 {
@@ -390,7 +398,7 @@ enum nat_outcome nat_store_take_outside(struct nat_store *s, const struct nat_tu
 	return o;
 }
 
-static void copy(const struct nat_store *s, uint32_t mapping, struct nat_mapping *out)
+void nat_store_held(const struct nat_store *s, uint32_t mapping, struct nat_mapping *out)
 {
 	const struct nat_entry *e = nat_entry_at(s, mapping);
 
@@ -401,9 +409,17 @@ static void copy(const struct nat_store *s, uint32_t mapping, struct nat_mapping
 		.remote_be = e->remote_be,
 		.remote_port_be = e->remote_port_be,
 		.zone = e->zone,
-		.proto = nat_entry_proto(e),
-		.retired = e->retired,
-		.session_cnt = e->session_cnt };
+		.proto = nat_entry_proto(e) };
+}
+
+/* With its shard locked. */
+static void copy(const struct nat_store *s, uint32_t mapping, struct nat_mapping *out)
+{
+	const struct nat_entry *e = nat_entry_at(s, mapping);
+
+	nat_store_held(s, mapping, out);
+	out->retired = e->retired;
+	out->session_cnt = e->session_cnt;
 }
 
 bool nat_store_mapping(const struct nat_store *s, uint32_t mapping, struct nat_mapping *out)
