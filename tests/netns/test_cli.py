@@ -99,7 +99,7 @@ def misuse(bed, cli):
     cli.refused(2, "did you mean 'drops'", "show", "dorps")
     cli.refused(2, "did you mean --addr", "show", "flows", "--adr", "10.0.0.0/8")
     cli.refused(2, "--proto belongs to", "show", "drops", "--proto", "tcp")
-    cli.refused(2, "--limit belongs to: millrace show flows and millrace show routes", "show", "neighbours", "--limit", "1")
+    cli.refused(2, "--limit belongs to: millrace show flows, millrace show routes, millrace show nat", "show", "neighbours", "--limit", "1")
     cli.refused(2, "digits, ., - and _", "show", instance="a b")
     cli.refused(2, "no prefix", "show", "flows", "--addr", "lan")
     cli.refused(2, "there are: out, in", "show", "flows", "--pipeline", "x")
