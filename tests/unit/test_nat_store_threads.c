@@ -80,15 +80,19 @@ static uint64_t name_of(const struct nat_mapping *m)
  */
 static void enter(const struct held *h, const struct nat_flow *f)
 {
-	struct nat_mapping m;
+	struct nat_mapping m, seen;
 	uint64_t was;
 
+	nat_store_held(w.r.s, h->mapping, &seen); /* first: no lock is taken in between that could hide a race */
 	if (!nat_store_mapping(w.r.s, h->mapping, &m)) {
 		wrong_if(true);
 		return;
 	}
 	if (f)
 		wrong_if(m.inside_be != f->inside_be || m.inside_port_be != f->inside_port_be || m.proto != f->proto);
+	wrong_if(seen.inside_be != m.inside_be || seen.inside_port_be != m.inside_port_be ||
+		seen.outside_be != m.outside_be || seen.outside_port_be != m.outside_port_be || seen.proto != m.proto ||
+		seen.remote_be != m.remote_be || seen.zone != m.zone);
 	__atomic_add_fetch(&w.held_by[h->mapping], 1, __ATOMIC_ACQ_REL);
 	was = __atomic_exchange_n(shadow_of(&m), name_of(&m), __ATOMIC_ACQ_REL);
 	wrong_if(was && was != name_of(&m));
