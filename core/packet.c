@@ -9,6 +9,7 @@
 #include "core/keys.h"
 #include "core/layout.h"
 #include "core/mss.h"
+#include "core/route.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -349,6 +350,12 @@ bool mr_packet_reply_taken(const struct mr_packet *p)
 	mr_key_reverse(&reply, mr_flows_seed(flows));
 	uint32_t holder = mr_keys_holder(flows, &reply, &dir);
 	return holder && holder != p->session;
+}
+
+bool mr_packet_to_box(const struct mr_packet *p)
+{
+	const struct mr_routes *r = p->pass->sh->routes;
+	return r && p->tuple.family && mr_routes_local(r, p->tuple.family, p->tuple.dst);
 }
 
 uint64_t mr_packet_time_ns(const struct mr_packet *p)

@@ -215,6 +215,9 @@ MR_API bool mr_packet_session_exists(const struct mr_packet *p);
 MR_API int mr_packet_session_tuples(const struct mr_packet *p, struct mr_tuple *forward, struct mr_tuple *reply);
 /* Whether replies to the packet as decided so far would belong to another session: then this one could not be told from it. */
 MR_API bool mr_packet_reply_taken(const struct mr_packet *p);
+/* Its destination, as decided so far, is an address of the box itself: what is translated the stack does not get.  A route like any other to what
+ * is stored: when it changes, the flow is looked at again.  False also where nothing routes. */
+MR_API bool mr_packet_to_box(const struct mr_packet *p);
 MR_API uint64_t mr_packet_time_ns(const struct mr_packet *p); /* CLOCK_MONOTONIC, once a batch */
 
 /* ---- of a session that has ended ------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
  *
  *     its session is translated ─► as the session's two keys say
  *     ICMP error                ─► as the packet it quotes (RFC 5508)
+ *     from inside, to the box   ─► to its stack, as it is
  *     from inside, to outside   ─► source: static rule, else mapping, else (protocols without ports) only the address
  *     to an outside address     ─► destination: static rule, else mapping; from inside as well: both (hairpin, RFC 4787 REQ-9)
  *     to an inside address      ─► only from inside and from exempt sources, as it is
@@ -463,6 +464,12 @@ static void decide_new(struct look *l, enum kind kind)
 {
 	switch (kind) {
 	case OUTWARD:
+		if (mr_packet_to_box(l->p)) {
+			mr_packet_explain(l->p, "it is for the box itself: left as it is, the kernel gets it");
+			mr_decide_kernel(l->p);
+			mr_decide_no_session(l->p);
+			return;
+		}
 		decide_outward(l);
 		return;
 	case INWARD:

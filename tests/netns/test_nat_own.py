@@ -56,6 +56,16 @@ def box_itself(tap, bed, watch, mode):
         net.ok(net.reaches(outer, (OWN, 123), net.udp("r", OWN, 123)) == (S, 7000), "a datagram to a port of the box is the box's")
 
 
+def box_elsewhere(tap, bed, watch, mode):
+    """Addresses of the box that are no outside addresses: nothing to translate, the stack has them."""
+    with nat.Nat(tap, bed, watch, "", "the box's other addresses, " + mode, mode=mode) as net:
+        for far in (nat.BOX["wan"], nat.BOX["wan2"], nat.BOX["lan2"], nat.BOX["lan"]):
+            out = bed.run("a", ["ping", "-n", "-c", "5", "-i", "0.05", "-W", "3", far], check=False)
+            net.ok("5 packets transmitted, 5 received" in out, "a pings %s" % far, out)
+        box = net.udp("r", nat.BOX["wan"], 7000)
+        net.same(net.mapped(net.udp("a", A, 5000), box), (A, 5000), "a datagram to the box is as it was sent")
+
+
 def odd(rng, n):
     """A frame from an inside address that something is odd about, most of the time."""
     dst = rng.choice((S, nat.T, S, "198.51.100.77", nat.OUT % 64, "203.0.113.200", "224.0.0.5", "255.255.255.255", nat.BOX["wan"]))
@@ -119,7 +129,7 @@ def announced(tap, bed, watch, mode):
 def test(tap, bed):
     nat.build(bed)
     wanted = nat.modes("never", "always")
-    nat.cases(tap, bed, (box_itself, leftover_drop, nat.with_deaf(odd_packets)), wanted)
+    nat.cases(tap, bed, (box_itself, box_elsewhere, leftover_drop, nat.with_deaf(odd_packets)), wanted)
     nat.cases(tap, bed, (announced,), wanted[:1])
 
 
