@@ -24,7 +24,7 @@ struct mr_stage_env {
 	struct mr_timeouts *timeouts;
 	struct mr_prefix_list *announce;
 	struct mr_claims *claims; /* of the stages made so far */
-	bool checking; /* nothing will run */
+	bool checking;            /* nothing will run */
 	struct mr_error *error;
 };
 
