@@ -52,8 +52,9 @@ pipelines:
 
 
 def modes(*default):
-    """Which `offload` a test runs with: all it names, or the one of MR_OFFLOAD."""
-    return (os.environ["MR_OFFLOAD"],) if os.environ.get("MR_OFFLOAD") else default or ("never", "established")
+    """Which `offload` a test runs with: all it names, or the one of MR_OFFLOAD.  With MR_ONCE (sanitizers, which see nothing of XDP) the first."""
+    default = default or ("never", "established")
+    return (os.environ["MR_OFFLOAD"],) if os.environ.get("MR_OFFLOAD") else default[:1] if os.environ.get("MR_ONCE") else default
 
 
 def config(options="", mode="established", outside=POOL, top="", capacity="16k", flows="", stages="", before=""):
