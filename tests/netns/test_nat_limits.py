@@ -119,7 +119,8 @@ def answers(tap, bed, watch, mode):
         while net.catch("a0", lambda p: p[9] == w.ICMP, 0.3):
             heard += 1
         d = net.drops()
-        net.ok(d.get("nat44-ports", 0) >= 3900 and 0 < heard < 3900, "4000 refused at once: answered, but not all", (d, heard))
+        # what a slow worker's ring did not take was not refused
+        net.ok(1000 < d.get("nat44-ports", 0) <= 4000 and 0 < heard < 1000, "4000 refused at once: answered, but not all", (d, heard))
 
 
 def test(tap, bed):
