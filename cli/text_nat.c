@@ -78,6 +78,12 @@ static void write_summary(const json_t *s, FILE *out)
 		(long long)mr_ask_int(s, "pool_addresses_cnt"), mr_ask_int(s, "pool_addresses_cnt") == 1 ? "" : "es",
 		(long long)mr_ask_int(s, "subscribers_cnt"), (long long)mr_ask_int(s, "subscribers_max_cnt"),
 		(long long)mr_ask_int(s, "mappings_cnt"), (long long)mr_ask_int(s, "mappings_max_cnt"));
+	if (mr_ask_int(s, "pool_left_out_cnt"))
+		fprintf(out,
+			"%lld more are not used: the program has had its 4096 outside addresses since it started; a "
+			"restart forgets "
+			"those that are no longer configured\n",
+			(long long)mr_ask_int(s, "pool_left_out_cnt"));
 	fprintf(out, "sessions opened: %lld out, %lld in, %lld hairpin (%lld by static rules); %lld ended\n",
 		(long long)mr_ask_int(opened, "out_cnt"), (long long)mr_ask_int(opened, "in_cnt"),
 		(long long)mr_ask_int(opened, "hairpin_cnt"), (long long)mr_ask_int(opened, "static_cnt"),

@@ -158,6 +158,7 @@ static int add_pool(const struct nat *n, json_t *o)
 				number(sum[2][p])));
 	return json_object_set_new(o, "pool", pool) |
 		json_object_set_new(o, "pool_addresses_cnt", number(n->pool_cnt)) |
+		json_object_set_new(o, "pool_left_out_cnt", number(n->pool_left_out)) |
 		json_object_set_new(o, "blocks_cnt", number(blocks)) |
 		json_object_set_new(o, "blocks_taken_cnt", number(blocks_taken));
 }

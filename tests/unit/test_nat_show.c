@@ -121,6 +121,19 @@ Test(nat_show, summary)
 	json_decref(a);
 }
 
+/* A store has numbers for 4096 outside addresses, those of configurations before among them. */
+Test(nat_show, addresses_there_is_no_number_for)
+{
+	rig_runtime_destroy(rt);
+	rig_reload(r, WORLD("inside: [ 10.0.0.0/8 ], outside: [ 198.18.0.0/21, 198.18.8.0/22 ]"));
+	rig_reload(r, WORLD("inside: [ 10.0.0.0/8 ], outside: [ 198.18.16.0/22, 198.18.0.1 ]"));
+	rt = rig_runtime_create(r);
+	json_t *a = ask("{\"verb\":\"show\",\"what\":\"nat\"}"), *s = stage(a);
+	cr_assert_eq(num(s, "pool_addresses_cnt"), 4096 - 2 - 2048 - 1024 + 1, "those left, and one that has a number");
+	cr_assert_eq(num(s, "pool_left_out_cnt"), 2);
+	json_decref(a);
+}
+
 Test(nat_show, addresses)
 {
 	traffic();
