@@ -5,7 +5,7 @@
  *     options.c   what the configuration says, checked and made ready
  *     range.c     sets of addresses
  *     static.c    static rules: one to one, and forwards of ports
- *     decide.c    what becomes of a packet
+ *     decide.c    what becomes of a packet: look.c says what it is, open.c makes new sessions
  *     session.c   what a session has taken, and gives back
  *     knock.c     who inside has sent to whose outside end: for filters over the hairpin
  *     nat44.c     the stage: instances and what they share, match

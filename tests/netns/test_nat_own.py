@@ -64,6 +64,17 @@ def box_elsewhere(tap, bed, watch, mode):
             net.ok("5 packets transmitted, 5 received" in out, "a pings %s" % far, out)
         box = net.udp("r", nat.BOX["wan"], 7000)
         net.same(net.mapped(net.udp("a", A, 5000), box), (A, 5000), "a datagram to the box is as it was sent")
+        asks = w.enter(bed, "r", w.socket.socket, w.socket.AF_INET, w.socket.SOCK_DGRAM)
+        asks.settimeout(3)
+        asks.bind((nat.BOX["wan"], 0))
+        asks.connect((A, 9999))
+        asks.send(b"x")
+        try:
+            got = asks.recv(10)
+        except OSError as e:
+            got = type(e).__name__
+        net.same(got, "ConnectionRefusedError", "an error of an inside host about the box's own packet reaches the box")
+        asks.close()
 
 
 def odd(rng, n):
