@@ -8,21 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool share_pipeline(const struct mr_config *c, const char *a, const char *b)
-{
-	for (uint32_t i = 0; i < c->pipeline_cnt; i++) {
-		const struct mr_string_list *s = &c->pipelines[i].stages;
-		bool has_a = false, has_b = false;
-		for (uint32_t k = 0; k < s->cnt; k++) {
-			has_a |= !strcmp(s->items[k], a);
-			has_b |= !strcmp(s->items[k], b);
-		}
-		if (has_a && has_b)
-			return true;
-	}
-	return false;
-}
-
 static bool meet(const struct mr_claim *a, const struct mr_claim *b)
 {
 	return a->family == b->family && memcmp(a->lo, b->hi, 16) <= 0 && memcmp(b->lo, a->hi, 16) <= 0;
@@ -50,7 +35,7 @@ int mr_stage_claim(
 	memcpy(mine.hi, hi, 16);
 	for (uint32_t i = 0; i < all->cnt; i++)
 		if (strcmp(all->claim[i].stage, mine.stage) && meet(&mine, &all->claim[i]) &&
-			share_pipeline(env->config, mine.stage, all->claim[i].stage))
+			mr_config_share_pipeline(env->config, mine.stage, all->claim[i].stage))
 			return refuse(env, &mine, &all->claim[i]);
 	if (!(all->cnt & (all->cnt - 1))) {
 		void *grown = realloc(all->claim, (all->cnt ? 2 * all->cnt : 1) * sizeof(*all->claim));

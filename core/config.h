@@ -169,6 +169,8 @@ void mr_config_free(struct mr_config *c);
 
 /* The place of "interfaces.wan.device" in the file: of the value, or of the nearest mapping around it when it is not given. */
 struct mr_position mr_config_locate(const struct mr_config *c, const char *path);
+/* Whether some pipeline has both stages. */
+bool mr_config_share_pipeline(const struct mr_config *c, const char *a, const char *b);
 /* For a file that a stage's options name (those of the configuration itself are resolved already): "FOLDER/file" for a
  * relative one, itself for an absolute one; in the configuration's memory; NULL = no memory.  Threads: one at a time for
  * each c. */

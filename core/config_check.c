@@ -38,6 +38,21 @@ int mr_config_error(
 		e, -EINVAL, "%s%s: %s%s%s", c->path, place, where ? where : "", where && *where ? ": " : "", what);
 }
 
+bool mr_config_share_pipeline(const struct mr_config *c, const char *a, const char *b)
+{
+	for (uint32_t i = 0; i < c->pipeline_cnt; i++) {
+		const struct mr_string_list *s = &c->pipelines[i].stages;
+		bool has_a = false, has_b = false;
+		for (uint32_t k = 0; k < s->cnt; k++) {
+			has_a |= !strcmp(s->items[k], a);
+			has_b |= !strcmp(s->items[k], b);
+		}
+		if (has_a && has_b)
+			return true;
+	}
+	return false;
+}
+
 struct mr_position mr_config_locate(const struct mr_config *c, const char *path)
 {
 	const struct mr_node *n = c->root;

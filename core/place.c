@@ -6,20 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool share_pipeline(const struct mr_config *c, const char *a, const char *b)
-{
-	for (uint32_t i = 0; i < c->pipeline_cnt; i++) {
-		bool has_a = false, has_b = false;
-		for (uint32_t k = 0; k < c->pipelines[i].stages.cnt; k++) {
-			has_a |= !strcmp(c->pipelines[i].stages.items[k], a);
-			has_b |= !strcmp(c->pipelines[i].stages.items[k], b);
-		}
-		if (has_a && has_b)
-			return true;
-	}
-	return false;
-}
-
 static bool offset_free(const struct mr_plan *plan, const struct mr_plan_stage *s, unsigned offset)
 {
 	unsigned end = offset + s->type->session_bytes;
@@ -27,7 +13,7 @@ static bool offset_free(const struct mr_plan *plan, const struct mr_plan_stage *
 		return false;
 	for (unsigned i = 0; i < plan->stage_cnt; i++) {
 		const struct mr_plan_stage *o = &plan->stage[i];
-		if (o == s || !o->type->session_bytes || !share_pipeline(plan->config, s->name, o->name))
+		if (o == s || !o->type->session_bytes || !mr_config_share_pipeline(plan->config, s->name, o->name))
 			continue;
 		if (offset < o->session_offset + o->type->session_bytes && o->session_offset < end)
 			return false;
@@ -52,7 +38,7 @@ static bool offset_used(const struct mr_plan *plan, const struct mr_plan_stage *
 		if (offset >= b->session_offset + b->type->session_bytes ||
 			b->session_offset >= offset + s->type->session_bytes)
 			continue;
-		if (any || (goes_on(plan->config, b) && share_pipeline(plan->config, s->name, b->name)))
+		if (any || (goes_on(plan->config, b) && mr_config_share_pipeline(plan->config, s->name, b->name)))
 			return true;
 	}
 	return false;
