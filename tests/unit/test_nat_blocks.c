@@ -369,6 +369,26 @@ struct user {
 	uint32_t until_ms; /* given back then, to rest; 0 = unused, or never taken */
 };
 
+/* Somebody was given a port just now: whose it was, in any protocol (a block is of all three), has given it back long enough ago.  Returns in how
+ * many it was somebody else's. */
+static unsigned taken(struct user (*last)[3][65536], const struct nat_mapping *m, __be32 inside_be, uint32_t now_ms)
+{
+	struct user(*mine)[65536] = last[ntohl(m->outside_be) - ntohl(rig_outside(0))];
+	uint16_t port = ntohs(m->outside_port_be);
+	unsigned others = 0;
+	for (unsigned p = 0; p < 3; p++) {
+		const struct user *u = &mine[p][port];
+		if (u->inside_be && u->inside_be != inside_be) {
+			cr_assert((int32_t)(now_ms - u->until_ms) >= 0);
+			others++;
+		}
+	}
+	struct user *u = &mine[m->proto][port];
+	cr_assert(u->until_ms == 0 || (int32_t)(now_ms - u->until_ms) >= 0, "nor its own");
+	*u = (struct user){ inside_be, now_ms };
+	return others;
+}
+
 static void run(uint32_t seed, uint32_t addresses, uint16_t size, bool paired, uint32_t blocks_max)
 {
 	struct user(*last)[3][65536] = calloc(addresses, sizeof(*last));
@@ -391,7 +411,6 @@ static void run(uint32_t seed, uint32_t addresses, uint16_t size, bool paired, u
 			fill = (unsigned[]){ 0, 0, 3, 10, 15 }[random() % 5];
 		if ((unsigned)random() % 16 < fill && cnt < 40000) {
 			struct nat_flow f = rig_flow((uint32_t)random() % 60, (uint16_t)(random() % 65535 + 1), 0, 80);
-			struct user *u;
 			bool made;
 			f.proto = (uint8_t)(random() % 3);
 			if (nat_store_take(r.s, &r.turn, &f, &held[cnt].mapping, &made)) {
@@ -400,22 +419,8 @@ static void run(uint32_t seed, uint32_t addresses, uint16_t size, bool paired, u
 			}
 			held[cnt].is = rig_mapping(&r, held[cnt].mapping);
 			cr_assert_eq(owner_of(&held[cnt].is), f.inside_be);
-			if (made) {
-				/* in any protocol: a block is of all three */
-				for (unsigned p = 0; p < 3; p++) {
-					u = &last[ntohl(held[cnt].is.outside_be) - ntohl(rig_outside(0))][p]
-						 [ntohs(held[cnt].is.outside_port_be)];
-					if (u->inside_be && u->inside_be != f.inside_be) {
-						cr_assert((int32_t)(r.turn.now_ms - u->until_ms) >= 0);
-						others++;
-					}
-				}
-				u = &last[ntohl(held[cnt].is.outside_be) - ntohl(rig_outside(0))][f.proto]
-					 [ntohs(held[cnt].is.outside_port_be)];
-				cr_assert(
-					u->until_ms == 0 || (int32_t)(r.turn.now_ms - u->until_ms) >= 0, "nor its own");
-				*u = (struct user){ f.inside_be, r.turn.now_ms };
-			}
+			if (made)
+				others += taken(last, &held[cnt].is, f.inside_be, r.turn.now_ms);
 			cnt++;
 		} else if (cnt) {
 			unsigned at = (unsigned)random() % cnt;
