@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "nat_event.h"
 #include "pipelines/nat44/log.h"
 #include "pipelines/nat44/log_part.h"
 
@@ -43,25 +44,6 @@ static void down(void)
 }
 
 TestSuite(nat_log, .init = up, .fini = down, .timeout = 120);
-
-/* 2026-01-02T14:03:07.123Z */
-#define A_TIME 1767362587123000000ull
-
-static struct nat_event udp(uint64_t time_ns, unsigned n)
-{
-	return (struct nat_event){
-		.time_ns = time_ns,
-		.kind = NAT_EVENT_SESSION_ADD,
-		.proto = IPPROTO_UDP,
-		.inside_be = htonl(0x64400005),
-		.inside_port_be = htons(5000),
-		.outside_be = htonl(0xcb007140),
-		.outside_port_be = htons((uint16_t)(n & 0xffff)),
-		.remote_be = htonl(0xc6336407),
-		.remote_port_be = htons(53),
-		.zone = 1,
-	};
-}
 
 /* ---- the file --------------------------------------------------------------------------------------------------------- */
 
