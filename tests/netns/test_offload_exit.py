@@ -102,9 +102,10 @@ def paused(tap, bed, client, server):
             time.sleep(0.8)
         o.goes_over(tap, bed, m, lambda: time.sleep(0.05), "paused, when it goes on", "--port", 7000, cnt=1)
         stream.stop()
-        # XDP waits 0.3 s at most (docs/semantics.md): a worker that is kept from its CPU longer than that may still hold a batch.  What lay in the ring is 2048.
+        # XDP waits 0.3 s at most (docs/semantics.md): a worker kept from its CPU for longer may still hold a batch, once.  Were nothing waited for, 120 are
+        # overtaken in the three pauses.
         behind = stream.behind - at_first
-        tap.ok(behind <= 3 * 64, "paused: what came up meanwhile was not overtaken", behind)
+        tap.ok(behind <= 64, "paused: what came up meanwhile was not overtaken", behind)
         w.account(tap, bed, m, "paused")
 
 
